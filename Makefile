@@ -1,0 +1,46 @@
+# `make demo` and `make test` work on a fresh machine with Python 3.11+, git and make.
+# PIP_FLAGS is for where wheels come from, e.g. a mirror or another build of torch (README, "GPU").
+PYTHON ?= python3
+VENV ?= .venv
+PIP_FLAGS ?=
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+# Nothing is downloaded at run time: the default model comes in a package.
+export HF_HUB_OFFLINE ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+
+.DEFAULT_GOAL := help
+
+help: ## Show this help
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e '.[dev]'
+	@touch $@
+
+install: $(INSTALLED) ## Make the virtual environment with the pinned dependencies
+
+demo: $(INSTALLED) ## Run the main job on real documents; DOCS=path adds a folder
+	$(BIN)/diptych demo README.md CHANGELOG.md docs $(DOCS)
+
+test: $(INSTALLED) ## Run every test
+	$(BIN)/python -m pytest $(TESTS)
+
+serve: $(INSTALLED) ## Start both services and stay
+	$(BIN)/diptych up
+
+lint: $(INSTALLED) ## Formatting, lint and strict types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench-quick: $(INSTALLED) ## Latency, start time and crash recovery, printed with the machine
+	$(BIN)/python -m benchmarks.latency
+	$(BIN)/python -m benchmarks.recovery
+
+clean: ## Remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+.PHONY: help install demo test serve lint bench-quick clean

@@ -1,0 +1,1 @@
+"""The commands of `diptych`, a module for each group."""

@@ -1,0 +1,74 @@
+"""API keys, in the file that both services read. Needs no running service."""
+
+import sys
+
+import click
+import msgspec
+from rich.table import Table
+
+from diptych.console import EXIT_FAILED, EXIT_USAGE, Options, add_fields, err, out, show_json
+from shared.keys import DEFAULT_TENANT, SCOPES, KeyFile, Scope
+
+
+@click.group()
+def keys() -> None:
+    """Make, list and revoke API keys.
+
+    The first key closes the server: from then on every request needs one, even if all are revoked.
+    """
+
+
+@keys.command()
+@click.option("--tenant", default=DEFAULT_TENANT, show_default=True, help="Whose data the key opens.")
+@click.option("--name", default="", help="What the key is for.")
+@click.option(
+    "--scope", "scopes", multiple=True, type=click.Choice(SCOPES), help="Repeat for several. All but admin by default."
+)
+@click.pass_obj
+def create(options: Options, tenant: str, name: str, scopes: tuple[Scope, ...]) -> None:
+    """Make a key and print it. It is shown this once; only its hash is kept."""
+    chosen = scopes or tuple(scope for scope in SCOPES if scope != "admin")
+    try:
+        info, token = _file(options).create(tenant=tenant, name=name, scopes=chosen)
+    except msgspec.ValidationError:
+        err.print(
+            "[red]Error:[/red] --tenant: 1 to 64 letters, digits, dots, dashes and underscores, a letter or digit first"
+        )
+        sys.exit(EXIT_USAGE)
+    if options.as_json:
+        show_json(add_fields(info, key=token))
+        return
+    err.print(f"Key {info.id} for tenant {info.tenant}: {', '.join(info.scopes)}. Keep it; it is not shown again.")
+    click.echo(token)
+
+
+@keys.command(name="list")
+@click.pass_obj
+def list_keys(options: Options) -> None:
+    """List keys, without their secrets."""
+    found = _file(options).list()
+    if options.as_json:
+        show_json({"items": found})
+        return
+    table = Table("id", "tenant", "name", "scopes", "created", "revoked")
+    for key in found:
+        table.add_row(key.id, key.tenant, key.name, " ".join(key.scopes), key.created_at, key.revoked_at or "")
+    out.print(table)
+
+
+@keys.command()
+@click.argument("key_id")
+@click.pass_obj
+def revoke(options: Options, key_id: str) -> None:
+    """Revoke a key. Running services refuse it from the next request on."""
+    if not _file(options).revoke(key_id):
+        err.print(f"[red]Error:[/red] there is no active key {key_id!r}")
+        sys.exit(EXIT_FAILED)
+    if options.as_json:
+        show_json({"revoked": key_id})
+    else:
+        err.print(f"Revoked {key_id}.")
+
+
+def _file(options: Options) -> KeyFile:
+    return KeyFile(options.keys_file)

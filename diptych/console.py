@@ -1,0 +1,95 @@
+"""What every command shares: where the services are, how results are shown, and what failures mean to a shell."""
+
+import asyncio
+import functools
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import click
+import msgspec
+from rich.console import Console
+
+from diptych.memory_client import MemoryClient
+from shared.errors import DiptychError, ServiceError, SettingsError, Unavailable
+from shared.retrieval_client import RetrievalClient
+from shared.wire import JSON, encode
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_UNREACHABLE = 3
+
+Parameters = ParamSpec("Parameters")
+ResultT = TypeVar("ResultT")
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The options of `diptych` itself, before the command."""
+
+    retrieval_url: str
+    memory_url: str
+    api_key: str | None
+    data_dir: Path
+    keys_path: Path | None
+    as_json: bool
+    timeout_s: float
+
+    @property
+    def keys_file(self) -> Path:
+        return (self.keys_path or self.data_dir / "keys.db").expanduser()
+
+    def retrieval(self) -> RetrievalClient:
+        return RetrievalClient(self.retrieval_url, api_key=self.api_key, timeout_s=self.timeout_s)
+
+    def memory(self) -> MemoryClient:
+        return MemoryClient(self.memory_url, api_key=self.api_key, timeout_s=self.timeout_s)
+
+
+def command(
+    function: Callable[Parameters, Awaitable[ResultT]],
+) -> Callable[Parameters, ResultT]:
+    """Runs an async command, and turns errors into a readable line and an exit code."""
+
+    @functools.wraps(function)
+    def run(*arguments: Parameters.args, **options: Parameters.kwargs) -> ResultT:
+        try:
+            return asyncio.run(_as_coroutine(function(*arguments, **options)))
+        except DiptychError as error:
+            err.print(f"[red]Error:[/red] {_readable(error)}", soft_wrap=True)
+            sys.exit(_exit_code(error))
+
+    return run
+
+
+async def _as_coroutine(awaitable: Awaitable[ResultT]) -> ResultT:
+    return await awaitable
+
+
+def show_json(value: Any) -> None:
+    """One JSON document, the same fields as on the wire."""
+    click.echo(encode(value, JSON).decode())
+
+
+def add_fields(message: msgspec.Struct, **fields: Any) -> dict[str, Any]:
+    return {**msgspec.to_builtins(message), **fields}
+
+
+def _readable(error: DiptychError) -> str:
+    text = str(error)
+    if isinstance(error, Unavailable) and "cannot be reached" in text:
+        return f"{text}\nIs it running? `diptych up` starts both services."
+    return text
+
+
+def _exit_code(error: DiptychError) -> int:
+    if isinstance(error, SettingsError):
+        return EXIT_USAGE
+    if isinstance(error, Unavailable):
+        return EXIT_UNREACHABLE
+    return EXIT_USAGE if isinstance(error, ServiceError) and error.status == 422 else EXIT_FAILED  # noqa: PLR2004

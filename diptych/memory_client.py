@@ -1,0 +1,135 @@
+"""The memory service's client."""
+
+import uuid
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from shared.client import ServiceClient, build, quoted
+from shared.memory_messages import (
+    AppendAnswer,
+    AppendRequest,
+    ContextAnswer,
+    ContextRequest,
+    EraseReport,
+    RecallAnswer,
+    RecallRequest,
+    Session,
+    SessionPage,
+    SessionSpec,
+    SessionsQuery,
+    TurnIn,
+    TurnPage,
+    TurnsQuery,
+)
+from shared.retrieval_messages import SearchMode
+
+URL_DEFAULT = "http://127.0.0.1:7802"
+
+
+class MemoryClient(ServiceClient):
+    """Every method raises ServiceError (shared/errors.py): NotFound, Conflict, InvalidFields, Unavailable and so on."""
+
+    def __init__(self, url: str = URL_DEFAULT, **options: Any) -> None:
+        super().__init__(url, **options)
+
+    async def put_session(self, session_id: str, spec: SessionSpec | None = None) -> Session:
+        return await self._call("PUT", _session(session_id), Session, body=spec or SessionSpec())
+
+    async def session(self, session_id: str) -> Session:
+        return await self._call("GET", _session(session_id), Session)
+
+    async def sessions(
+        self, *, user_id: str | None = None, agent_id: str | None = None, cursor: str | None = None, limit: int = 100
+    ) -> SessionPage:
+        query = SessionsQuery(user_id=user_id, agent_id=agent_id, cursor=cursor, limit=limit)
+        return await self._call("GET", "/v1/sessions", SessionPage, query=query)
+
+    async def erase_session(self, session_id: str) -> EraseReport:
+        return await self._call("DELETE", _session(session_id), EraseReport)
+
+    async def append(
+        self,
+        session_id: str,
+        turns: Iterable[TurnIn | Mapping[str, Any]],
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+    ) -> AppendAnswer:
+        """Turns without an id get one here, so that a retry stores nothing twice."""
+        request = AppendRequest(turns=[_with_id(turn) for turn in turns], user_id=user_id, agent_id=agent_id)
+        return await self._call("POST", f"{_session(session_id)}/turns", AppendAnswer, body=request)
+
+    async def turns(
+        self,
+        session_id: str,
+        *,
+        after: int | None = None,
+        before: int | None = None,
+        cursor: str | None = None,
+        limit: int = 100,
+    ) -> TurnPage:
+        query = TurnsQuery(after=after, before=before, cursor=cursor, limit=limit)
+        return await self._call("GET", f"{_session(session_id)}/turns", TurnPage, query=query)
+
+    async def recall(
+        self,
+        query: str | None = None,
+        *,
+        user_id: str | None = None,
+        session_id: str | None = None,
+        agent_id: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        as_of: datetime | None = None,
+        mode: SearchMode = "hybrid",
+        limit: int = 10,
+        neighbours: int = 0,
+        explain: bool = False,
+    ) -> RecallAnswer:
+        request = RecallRequest(
+            query=query,
+            user_id=user_id,
+            session_id=session_id,
+            agent_id=agent_id,
+            since=since,
+            until=until,
+            as_of=as_of,
+            mode=mode,
+            limit=limit,
+            neighbours=neighbours,
+            explain=explain,
+        )
+        return await self._call("POST", "/v1/recall", RecallAnswer, body=request)
+
+    async def context(
+        self,
+        query: str | None = None,
+        *,
+        session_id: str | None = None,
+        user_id: str | None = None,
+        max_tokens: int = 2000,
+        collections: list[str] | None = None,
+        as_of: datetime | None = None,
+    ) -> ContextAnswer:
+        request = ContextRequest(
+            query=query,
+            session_id=session_id,
+            user_id=user_id,
+            max_tokens=max_tokens,
+            collections=collections,
+            as_of=as_of,
+        )
+        return await self._call("POST", "/v1/context", ContextAnswer, body=request)
+
+
+def _session(session_id: str) -> str:
+    return f"/v1/sessions/{quoted(session_id)}"
+
+
+def _with_id(turn: TurnIn | Mapping[str, Any]) -> TurnIn:
+    if not isinstance(turn, TurnIn):
+        turn = build(TurnIn, **turn)
+    return turn if turn.id else msgspec.structs.replace(turn, id=uuid.uuid4().hex)

@@ -1,0 +1,83 @@
+"""The composition root: everything of the memory service is built here, started in order and stopped in reverse."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from typing import Final
+
+import structlog
+from aiohttp import web
+
+from memory import VERSION
+from memory.embeddings import Embeddings
+from memory.handlers import ROUTES
+from memory.indexes import ScopeIndexes
+from memory.recall import Recall
+from memory.schema import migrations
+from memory.service import MemoryService
+from memory.settings import MemorySettings
+from memory.store import Store
+from shared.database import Database
+from shared.retrieval_client import RetrievalClient
+from shared.server import SERVER, SERVICE, build_app, make_server
+
+log = structlog.get_logger()
+
+# Searching and indexing release the interpreter only in part; more threads than this only take turns.
+_INDEX_THREADS: Final = 2
+
+
+def build_memory(settings: MemorySettings) -> web.Application:
+    """Raises SettingsError where it cannot start."""
+
+    async def lifetime(app: web.Application) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            await _start(app, settings, stack)
+            yield
+
+    return build_app(make_server(settings, VERSION), ROUTES, [lifetime])
+
+
+async def _start(app: web.Application, settings: MemorySettings, stack: AsyncExitStack) -> None:
+    server, registry = app[SERVER], app[SERVER].metrics.registry
+    database = await asyncio.to_thread(
+        Database.open, settings.directory / "memory.db", migrations, readers=settings.read_connections
+    )
+    stack.push_async_callback(asyncio.to_thread, database.close)
+    store = Store(database)
+    threads = stack.enter_context(ThreadPoolExecutor(_INDEX_THREADS, thread_name_prefix="index"))
+    service_key = settings.service_key.get_secret_value() if settings.service_key else None
+    # No retries: recall has its own answer to an outage, and the background its own patience.
+    embed_client = RetrievalClient(settings.retrieval_url, api_key=service_key, retries=False)
+    documents_client = RetrievalClient(settings.retrieval_url, retries=False)
+    for client in (embed_client, documents_client):
+        stack.push_async_callback(client.close)
+    embeddings = Embeddings(
+        store,
+        embed_client,
+        registry=registry,
+        timeout_s=settings.embed_timeout_s,
+        pause_s=settings.retrieval_pause_s,
+        batch=settings.vectors_batch_turns,
+    )
+    await embeddings.start()
+    stack.push_async_callback(embeddings.close)
+    indexes = ScopeIndexes(store, threads=threads, items_max=settings.index_items_max)
+    recall = Recall(store, indexes, embeddings, candidates=settings.candidates, registry=registry)
+    app[SERVICE] = MemoryService(
+        settings,
+        store=store,
+        indexes=indexes,
+        embeddings=embeddings,
+        recall=recall,
+        documents=documents_client,
+        registry=registry,
+    )
+    server.readiness = _ready
+    log.info("ready", model=embeddings.model or None)
+
+
+async def _ready() -> list[str]:
+    """Recall indexes are made on first use and recall answers without retrieval, so nothing is waited for."""
+    return []

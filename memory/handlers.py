@@ -1,0 +1,109 @@
+"""The routes of the memory service. A handler passes a call on to one method of the service, and nothing else."""
+
+from typing import Any
+
+from memory import VERSION
+from memory.service import MemoryService
+from shared.memory_messages import (
+    AppendAnswer,
+    AppendRequest,
+    ContextAnswer,
+    ContextRequest,
+    EraseReport,
+    RecallAnswer,
+    RecallRequest,
+    Session,
+    SessionPage,
+    SessionSpec,
+    SessionsQuery,
+    TurnPage,
+    TurnsQuery,
+)
+from shared.messages import CheckReport, Info
+from shared.routes import Call, Route
+
+_SESSION = "/v1/sessions/{session}"
+
+
+async def info(service: MemoryService, _call: Call[None, None]) -> Info:
+    details: dict[str, Any] = {
+        "model": service.embeddings.model or None,
+        "turn_characters_max": service.settings.turn_characters_max,
+        "body_bytes_max": service.settings.body_bytes_max,
+    }
+    return Info(service="memory", version=VERSION, protocol="v1", details=details)
+
+
+async def check(service: MemoryService, _call: Call[None, None]) -> CheckReport:
+    return await service.check()
+
+
+async def put_session(service: MemoryService, call: Call[SessionSpec, None]) -> Session:
+    return await service.put_session(call.principal.tenant, call.path["session"], call.body)
+
+
+async def list_sessions(service: MemoryService, call: Call[None, SessionsQuery]) -> SessionPage:
+    page = await service.session_page(call.principal.tenant, call.query)
+    return SessionPage(items=page.items, next_cursor=page.next_cursor)
+
+
+async def get_session(service: MemoryService, call: Call[None, None]) -> Session:
+    return await service.session(call.principal.tenant, call.path["session"])
+
+
+async def delete_session(service: MemoryService, call: Call[None, None]) -> EraseReport:
+    return await service.erase_session(call.principal.tenant, call.path["session"])
+
+
+async def append_turns(service: MemoryService, call: Call[AppendRequest, None]) -> AppendAnswer:
+    return await service.append(call.principal.tenant, call.path["session"], call.body)
+
+
+async def list_turns(service: MemoryService, call: Call[None, TurnsQuery]) -> TurnPage:
+    page = await service.turn_page(call.principal.tenant, call.path["session"], call.query)
+    return TurnPage(items=page.items, next_cursor=page.next_cursor)
+
+
+async def recall(service: MemoryService, call: Call[RecallRequest, None]) -> RecallAnswer:
+    return await service.recall(call.principal.tenant, call.body)
+
+
+async def context(service: MemoryService, call: Call[ContextRequest, None]) -> ContextAnswer:
+    return await service.context(call.principal.tenant, call.body, call.bearer)
+
+
+def _read(method: str, path: str, summary: str, handler: Any, answer: type, **more: Any) -> Route:
+    return Route(
+        method=method, path=path, summary=summary, handler=handler, scope="memory:read", answers={200: answer}, **more
+    )
+
+
+def _write(method: str, path: str, summary: str, handler: Any, answer: type, **more: Any) -> Route:
+    return Route(
+        method=method, path=path, summary=summary, handler=handler, scope="memory:write", answers={200: answer}, **more
+    )
+
+
+ROUTES = (
+    Route(method="GET", path="/v1/info", summary="Version and limits", handler=info, scope=None, answers={200: Info}),
+    Route(
+        method="POST",
+        path="/v1/check",
+        summary="Compare every projection with the truth",
+        handler=check,
+        scope="admin",
+        answers={200: CheckReport},
+    ),
+    _write("PUT", _SESSION, "Make a session, or change it", put_session, Session, body=SessionSpec, body_optional=True),
+    _read(
+        "GET", "/v1/sessions", "List the sessions of a user or agent", list_sessions, SessionPage, query=SessionsQuery
+    ),
+    _read("GET", _SESSION, "One session", get_session, Session),
+    _write("DELETE", _SESSION, "Erase a session and everything derived from it", delete_session, EraseReport),
+    _write("POST", _SESSION + "/turns", "Append turns, once", append_turns, AppendAnswer, body=AppendRequest),
+    _read("GET", _SESSION + "/turns", "Read turns in order", list_turns, TurnPage, query=TurnsQuery),
+    _read("POST", "/v1/recall", "Find turns by meaning, words and time", recall, RecallAnswer, body=RecallRequest),
+    _read(
+        "POST", "/v1/context", "Assemble a context within a token budget", context, ContextAnswer, body=ContextRequest
+    ),
+)

@@ -1,0 +1,65 @@
+"""The truth: tables of the memory service, as numbered migrations that are never edited once released.
+
+`ops` is the history that recall indexes follow. It names tenant, user, agent and session itself, so that the removal of
+something can be followed after the session is gone. `item_kind` is in it, and in `vectors` and `pending`, because spans
+and facts will be recalled as turns are. `tail_from` is where a session's tail starts: what compaction folds lies before it.
+"""
+
+from sqlite_utils import Database, Migrations
+
+migrations = Migrations("memory")
+
+
+@migrations()
+def m001_initial(db: Database) -> None:
+    for statement in _INITIAL:
+        db.execute(statement)
+
+
+_INITIAL = (
+    """
+    CREATE TABLE sessions (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, tenant TEXT NOT NULL, session_id TEXT NOT NULL,
+        user_id TEXT, agent_id TEXT, title TEXT NOT NULL, policy TEXT NOT NULL, metadata TEXT NOT NULL,
+        last_seq INTEGER NOT NULL DEFAULT 0, tail_from INTEGER NOT NULL DEFAULT 1,
+        created_at TEXT NOT NULL, updated_at TEXT NOT NULL,
+        UNIQUE (tenant, session_id)
+    )
+    """,
+    "CREATE INDEX sessions_by_user ON sessions (tenant, user_id, session_id)",
+    "CREATE INDEX sessions_by_agent ON sessions (tenant, agent_id, session_id)",
+    """
+    CREATE TABLE turns (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, session INTEGER NOT NULL REFERENCES sessions ON DELETE CASCADE,
+        seq INTEGER NOT NULL, turn_id TEXT NOT NULL, role TEXT NOT NULL, content TEXT NOT NULL, name TEXT,
+        created_at TEXT NOT NULL, stored_at TEXT NOT NULL, metadata TEXT NOT NULL, content_hash BLOB NOT NULL,
+        tokens INTEGER NOT NULL,
+        UNIQUE (session, seq), UNIQUE (session, turn_id)
+    )
+    """,
+    """
+    CREATE TABLE vectors (
+        item_kind TEXT NOT NULL, item_id INTEGER NOT NULL, model TEXT NOT NULL, vector BLOB NOT NULL,
+        PRIMARY KEY (item_kind, item_id, model)
+    )
+    """,
+    # Items that have no vector yet, in the order in which they came.
+    """
+    CREATE TABLE pending (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, item_kind TEXT NOT NULL, item_id INTEGER NOT NULL,
+        UNIQUE (item_kind, item_id)
+    )
+    """,
+    """
+    CREATE TABLE ops (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL CHECK (kind IN ('add', 'remove', 'vector')),
+        item_kind TEXT NOT NULL, item_id INTEGER NOT NULL,
+        tenant TEXT NOT NULL, user_id TEXT, agent_id TEXT, session INTEGER
+    )
+    """,
+    "CREATE INDEX ops_by_user ON ops (tenant, user_id, seq)",
+    "CREATE INDEX ops_by_agent ON ops (tenant, agent_id, seq)",
+    "CREATE INDEX ops_by_session ON ops (session, seq)",
+    # What the service must remember of itself, such as the model that its vectors are of.
+    "CREATE TABLE state (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
+)

@@ -1,0 +1,254 @@
+"""What the memory service does, once for every way in: HTTP now, MCP later. Each method takes the caller's tenant and
+answers a message, or raises a ServiceError."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter
+
+from memory.context import Candidate, assemble
+from memory.embeddings import Embeddings
+from memory.indexes import ScopeIndexes
+from memory.recall import Recall
+from memory.records import RecalledTurn, Scope, SessionRow, speaker_of
+from memory.settings import MemorySettings
+from memory.store import Store
+from shared.errors import FieldError, InvalidFields, NotFound, Unavailable, invalid
+from shared.memory_messages import (
+    AppendAnswer,
+    AppendRequest,
+    ContextAnswer,
+    ContextRequest,
+    DocumentSource,
+    EraseReport,
+    RecallAnswer,
+    RecallRequest,
+    Session,
+    SessionSpec,
+    SessionsQuery,
+    Turn,
+    TurnIn,
+    TurnSource,
+    TurnsQuery,
+)
+from shared.messages import CheckReport, Finding
+from shared.metadata import check_metadata
+from shared.paging import Page
+from shared.retrieval_client import RetrievalClient
+from shared.retrieval_messages import QUERY_LENGTH_MAX, Hit
+
+log = structlog.get_logger()
+
+# More never fit a context together with the rest; omitted ones are counted among these.
+_RECALLED_MAX = 30
+_DOCUMENTS_MAX = 20
+
+
+class MemoryService:
+    def __init__(
+        self,
+        settings: MemorySettings,
+        *,
+        store: Store,
+        indexes: ScopeIndexes,
+        embeddings: Embeddings,
+        recall: Recall,
+        documents: RetrievalClient,
+        registry: CollectorRegistry,
+    ) -> None:
+        """`documents` is a client without a key of its own: it asks with the caller's."""
+        self.settings = settings
+        self.store = store
+        self.embeddings = embeddings
+        self._indexes = indexes
+        self._recall = recall
+        self._documents = documents
+        self._turns = Counter("diptych_turns", "Turns appended.", ["status"], registry=registry)
+
+    async def put_session(self, tenant: str, session_id: str, spec: SessionSpec) -> Session:
+        self._check_metadata(spec.metadata, "$.metadata")
+        policy = spec.policy
+        if policy and policy.tail_tokens_keep > policy.tail_tokens_max:
+            raise invalid("$.policy.tail_tokens_keep", "must not be larger than tail_tokens_max")
+        return await self.store.put_session(tenant, session_id, spec)
+
+    async def session(self, tenant: str, session_id: str) -> Session:
+        return await self.store.describe(await self.store.session(tenant, session_id))
+
+    async def session_page(self, tenant: str, query: SessionsQuery) -> Page[Session]:
+        if query.user_id is None and query.agent_id is None:
+            raise invalid(
+                "query.user_id", "give user_id or agent_id: sessions are listed for somebody, never for everybody"
+            )
+        return await self.store.session_page(
+            tenant, user_id=query.user_id, agent_id=query.agent_id, cursor=query.cursor, limit=query.limit
+        )
+
+    async def erase_session(self, tenant: str, session_id: str) -> EraseReport:
+        row = await self.store.session(tenant, session_id)
+        keys = await self.store.turn_keys(row)
+        turns, vectors = await self.store.erase_session(row)
+        left = await self.store.left_of_session(row, keys)
+        return EraseReport(turns=turns, spans_remade=0, facts=0, vectors=vectors, verified=left == 0)
+
+    async def append(self, tenant: str, session_id: str, request: AppendRequest) -> AppendAnswer:
+        """Returns once the turns are durable; they can be recalled from then on, by meaning a moment later."""
+        self._check_turns(request.turns)
+        answer = await self.store.append(tenant, session_id, request)
+        self.embeddings.wake()
+        for turn in answer.turns:
+            self._turns.labels(turn.status).inc()
+        return answer
+
+    async def turn_page(self, tenant: str, session_id: str, query: TurnsQuery) -> Page[Turn]:
+        return await self.store.turn_page(await self.store.session(tenant, session_id), query)
+
+    async def recall(self, tenant: str, request: RecallRequest) -> RecallAnswer:
+        return await self._recall.recall(tenant, request)
+
+    async def context(self, tenant: str, request: ContextRequest, bearer: str | None) -> ContextAnswer:
+        """Raises what retrieval raises for the caller's own mistakes, such as a collection that does not exist."""
+        if request.session_id is None and request.user_id is None:
+            raise invalid(
+                "$.session_id", "give session_id or user_id: memory is read for somebody, never for everybody"
+            )
+        session = await self._session_for_context(tenant, request)
+        tail = await self._tail(session, request)
+        query = request.query or _last_question(tail)
+        scope = Scope(tenant=tenant, user_id=request.user_id) if request.user_id else _session_scope(tenant, session)
+        (recalled, is_lexical), (hits, is_missing) = await asyncio.gather(
+            self._recalled(scope, request, query), self._hits(request, query, bearer)
+        )
+        in_tail = {(session.id, turn.seq) for turn in tail} if session else set()
+        return assemble(
+            tail=[_tail_candidate(request.session_id or "", turn) for turn in reversed(tail)],
+            recalled=[_recalled_candidate(turn) for turn in recalled if (turn.session, turn.seq) not in in_tail],
+            documents=[_document_candidate(rank, hit) for rank, hit in enumerate(hits)],
+            max_tokens=request.max_tokens,
+            degraded=is_lexical or is_missing,
+        )
+
+    async def check(self) -> CheckReport:
+        """Of all tenants, so only for who may administer the server."""
+        counts, problems = await self.store.problems()
+        findings = [Finding(where="sqlite", problem=problem) for problem in problems]
+        for scope in self._indexes.scopes:
+            # The index first: what is appended in between is in the truth alone, and would be no difference.
+            indexed = await self._indexes.use(scope, self.embeddings.model, lambda index: index.ids())
+            truth = await self.store.turn_ids(scope)
+            if surplus := indexed - truth:
+                text = f"the recall index has {len(surplus)} turns that are gone, such as {min(surplus)}"
+                findings.append(Finding(where=f"{scope.tenant}/{scope.label}", problem=text))
+            if missing := {item for item in truth - indexed if item <= max(indexed, default=0)}:
+                text = f"the recall index misses {len(missing)} turns, such as {min(missing)}"
+                findings.append(Finding(where=f"{scope.tenant}/{scope.label}", problem=text))
+        return CheckReport(
+            clean=not findings, checked={**counts, "scopes": len(self._indexes.scopes)}, findings=findings
+        )
+
+    async def _session_for_context(self, tenant: str, request: ContextRequest) -> SessionRow | None:
+        """None for a session that has not begun: its first context is asked before its first turn is stored."""
+        if request.session_id is None:
+            return None
+        try:
+            return await self.store.session(tenant, request.session_id, user_id=request.user_id)
+        except NotFound:
+            if request.user_id is None:
+                raise
+            await self._refuse_foreign(tenant, request.session_id)
+            return None
+
+    async def _refuse_foreign(self, tenant: str, session_id: str) -> None:
+        """Raises NotFound for a session that exists but is another user's."""
+        try:
+            await self.store.session(tenant, session_id)
+        except NotFound:
+            return
+        raise NotFound(f"there is no session {session_id!r}")
+
+    async def _tail(self, session: SessionRow | None, request: ContextRequest) -> list[Turn]:
+        if session is None:
+            return []
+        return await self.store.tail(session, tokens_max=request.max_tokens, as_of=request.as_of)
+
+    async def _recalled(
+        self, scope: Scope | None, request: ContextRequest, query: str | None
+    ) -> tuple[list[RecalledTurn], bool]:
+        """Turns by relevance, and whether only words were compared."""
+        if scope is None or query is None:
+            return [], False
+        wanted = RecallRequest(user_id=request.user_id, as_of=request.as_of, limit=_RECALLED_MAX)
+        found = await self._recall.find(scope, wanted, query)
+        return [turn for turn, _, _ in found.turns], found.degraded
+
+    async def _hits(self, request: ContextRequest, query: str | None, bearer: str | None) -> tuple[list[Hit], bool]:
+        """Passages from retrieval, and whether it could not be asked."""
+        if not request.collections or query is None:
+            return [], False
+        try:
+            answer = await self._documents.search(
+                query,
+                collections=request.collections,
+                limit=_DOCUMENTS_MAX,
+                bearer=bearer,
+                timeout_s=self.settings.documents_timeout_s,
+            )
+        except Unavailable as error:
+            log.warning("context_without_documents", error=error.detail)
+            return [], True
+        return answer.hits, False
+
+    def _check_turns(self, turns: Sequence[TurnIn]) -> None:
+        limit = self.settings.turn_characters_max
+        errors: list[FieldError] = []
+        for index, turn in enumerate(turns):
+            if len(turn.content) > limit:
+                message = f"{len(turn.content)} characters; at most {limit} are accepted (turn_characters_max)"
+                errors.append(FieldError(f"$.turns[{index}].content", message))
+        if errors:
+            raise InvalidFields(f"{errors[0].path}: {errors[0].message}", errors=errors)
+        for index, turn in enumerate(turns):
+            self._check_metadata(turn.metadata, f"$.turns[{index}].metadata")
+
+    def _check_metadata(self, metadata: dict[str, object] | None, path: str) -> None:
+        check_metadata(metadata or {}, path=path, bytes_max=self.settings.metadata_bytes_max)
+
+
+def _session_scope(tenant: str, session: SessionRow | None) -> Scope | None:
+    return Scope(tenant=tenant, session=session.id) if session else None
+
+
+def _last_question(tail: Sequence[Turn]) -> str | None:
+    """What the user said last, as far as a query may be long."""
+    said = next((turn.content for turn in reversed(tail) if turn.role == "user"), "")
+    return said.strip()[:QUERY_LENGTH_MAX] or None
+
+
+def _said(moment: datetime, role: str, name: str | None, content: str) -> str:
+    return f"[{moment:%Y-%m-%d %H:%M}] {speaker_of(role, name)}: {content}"
+
+
+def _tail_candidate(session_id: str, turn: Turn) -> Candidate:
+    source = TurnSource(session_id=session_id, turn_id=turn.id, seq=turn.seq)
+    return Candidate(_said(turn.created_at, turn.role, turn.name, turn.content), source, (turn.seq,))
+
+
+def _recalled_candidate(turn: RecalledTurn) -> Candidate:
+    """Read in the order in which they were said."""
+    source = TurnSource(session_id=turn.session_id, turn_id=turn.turn_id, seq=turn.seq)
+    order = (turn.created_at.isoformat(), turn.session_id, turn.seq)
+    return Candidate(f"> {_said(turn.created_at, turn.role, turn.name, turn.content)}", source, order)
+
+
+def _document_candidate(rank: int, hit: Hit) -> Candidate:
+    source = DocumentSource(
+        collection=hit.collection, document_id=hit.document_id, chunk_id=hit.chunk_id, start=hit.start, end=hit.end
+    )
+    name = " > ".join(dict.fromkeys(part for part in (hit.title, *hit.headings) if part)) or hit.document_id
+    return Candidate(
+        f'<document source="{hit.collection}/{hit.document_id}" title="{name}">\n{hit.text}\n</document>',
+        source,
+        (rank,),
+    )

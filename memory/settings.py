@@ -1,0 +1,35 @@
+"""Settings of the memory service. docs/OPERATIONS.md lists them with their reasons."""
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from shared.settings import ServiceSettings
+
+
+class MemorySettings(ServiceSettings):
+    service: ClassVar[str] = "memory"
+
+    port: int = Field(7802, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    retrieval_url: str = Field(
+        "http://127.0.0.1:7801", pattern=r"^https?://", description="Where retrieval is, for vectors and documents."
+    )
+    embed_timeout_s: float = Field(
+        2.0, gt=0, description="How long a recall waits for its query's vector before it answers with words alone."
+    )
+    documents_timeout_s: float = Field(
+        5.0, gt=0, description="How long a context waits for documents before it is assembled without them."
+    )
+    retrieval_pause_s: float = Field(
+        1.0, ge=0, description="After retrieval failed, how long it is not asked again. Keeps degraded recalls fast."
+    )
+    vectors_batch_turns: int = Field(64, ge=1, le=1024, description="Turns embedded in one request in the background.")
+    turn_characters_max: int = Field(
+        1_000_000, ge=1, description="Longest content of one turn. Larger tool output belongs into a document."
+    )
+    index_items_max: int = Field(
+        500_000,
+        ge=1000,
+        description="Turns whose indexes are kept in memory over all scopes (about 3 kB each); the least used go first.",
+    )
+    candidates: int = Field(100, ge=10, le=1000, description="Candidates that each leg of a recall gives to fusion.")

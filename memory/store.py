@@ -1,0 +1,532 @@
+"""The truth in SQL: sessions, turns in order, vectors, and the history that recall indexes follow.
+
+Each method is one unit of work, whole and atomic. Every query starts from the tenant, so that nothing crosses between
+tenants, and what is read belongs to a named user, agent or session.
+"""
+
+import hashlib
+import sqlite3
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import msgspec
+
+from memory.records import Changes, IndexedTurn, RecalledTurn, Scope, SessionRow, speaker_of
+from shared.database import Database, integrity_problems
+from shared.errors import Conflict, FieldError, InvalidFields, NotFound
+from shared.memory_messages import (
+    AppendAnswer,
+    AppendedTurn,
+    AppendRequest,
+    Policy,
+    Session,
+    SessionSpec,
+    Turn,
+    TurnIn,
+    TurnsQuery,
+)
+from shared.paging import Page, page_of
+from shared.tokens import estimate_tokens
+
+_SESSION = "id, tenant, session_id, user_id, agent_id, policy, tail_from"
+_TURN = "turn_id, seq, role, content, name, created_at, metadata, tokens"
+
+
+class Store:
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    async def put_session(self, tenant: str, session_id: str, spec: SessionSpec) -> Session:
+        """Raises Conflict where a session that has turns would change hands."""
+
+        def unit(connection: sqlite3.Connection) -> Session:
+            row = _open_session(connection, tenant, session_id, spec.user_id, spec.agent_id)
+            changes = {
+                "title": spec.title,
+                "policy": spec.policy and msgspec.json.encode(spec.policy).decode(),
+                "metadata": None if spec.metadata is None else msgspec.json.encode(spec.metadata).decode(),
+            }
+            for column, value in changes.items():
+                if value is not None:
+                    connection.execute(f"UPDATE sessions SET {column} = ? WHERE id = ?", (value, row.id))
+            connection.execute("UPDATE sessions SET updated_at = ? WHERE id = ?", (_now(), row.id))
+            return _describe(connection, row.id)
+
+        return await self.database.write(unit)
+
+    async def session(self, tenant: str, session_id: str, *, user_id: str | None = None) -> SessionRow:
+        """Raises NotFound, also where the session is another user's than `user_id`."""
+        return await self.database.read(lambda connection: _find_session(connection, tenant, session_id, user_id))
+
+    async def describe(self, row: SessionRow) -> Session:
+        return await self.database.read(lambda connection: _describe(connection, row.id))
+
+    async def session_page(
+        self, tenant: str, *, user_id: str | None, agent_id: str | None, cursor: str | None, limit: int
+    ) -> Page[Session]:
+        def unit(connection: sqlite3.Connection) -> Page[Session]:
+            rows = connection.execute(
+                "SELECT id FROM sessions WHERE tenant = ? AND (? IS NULL OR user_id = ?) "
+                "AND (? IS NULL OR agent_id = ?) AND session_id > ? ORDER BY session_id LIMIT ?",
+                (tenant, user_id, user_id, agent_id, agent_id, cursor or "", limit + 1),
+            ).fetchall()
+            return page_of([_describe(connection, row[0]) for row in rows], limit, key=lambda session: session.id)
+
+        return await self.database.read(unit)
+
+    async def erase_session(self, row: SessionRow) -> tuple[int, int]:
+        """How many turns and vectors went with it."""
+
+        def unit(connection: sqlite3.Connection) -> tuple[int, int]:
+            key = (row.id,)
+            vectors = connection.execute(
+                "DELETE FROM vectors WHERE item_kind = 'turn' AND item_id IN (SELECT id FROM turns WHERE session = ?)",
+                key,
+            ).rowcount
+            connection.execute(
+                "DELETE FROM pending WHERE item_kind = 'turn' AND item_id IN (SELECT id FROM turns WHERE session = ?)",
+                key,
+            )
+            connection.execute(
+                "INSERT INTO ops (kind, item_kind, item_id, tenant, user_id, agent_id, session) "
+                "SELECT 'remove', 'turn', t.id, s.tenant, s.user_id, s.agent_id, s.id "
+                "FROM turns t JOIN sessions s ON s.id = t.session WHERE s.id = ?",
+                key,
+            )
+            turns = connection.execute("DELETE FROM turns WHERE session = ?", key).rowcount
+            connection.execute("DELETE FROM sessions WHERE id = ?", key)
+            return turns, vectors
+
+        return await self.database.write(unit)
+
+    async def left_of_session(self, row: SessionRow, item_ids: Sequence[int]) -> int:
+        """A second look after erasing: everything that still stands of the session or of its turns."""
+        ids = msgspec.json.encode(list(item_ids)).decode()
+
+        def unit(connection: sqlite3.Connection) -> int:
+            left: int = connection.execute(
+                "SELECT (SELECT count(*) FROM sessions WHERE id = :session) "
+                "+ (SELECT count(*) FROM turns WHERE session = :session) "
+                "+ (SELECT count(*) FROM vectors WHERE item_kind = 'turn' AND item_id IN (SELECT value FROM json_each(:ids)))"
+                "+ (SELECT count(*) FROM pending WHERE item_kind = 'turn' AND item_id IN (SELECT value FROM json_each(:ids)))",
+                {"session": row.id, "ids": ids},
+            ).fetchone()[0]
+            return left
+
+        return await self.database.read(unit)
+
+    async def turn_keys(self, row: SessionRow) -> list[int]:
+        return await self.database.read(
+            lambda connection: [
+                found[0] for found in connection.execute("SELECT id FROM turns WHERE session = ?", (row.id,))
+            ]
+        )
+
+    async def append(self, tenant: str, session_id: str, request: AppendRequest) -> AppendAnswer:
+        """All turns of the batch or none, in order, with nothing of another batch between them.
+
+        Raises Conflict where an id is taken by other content, or the session is somebody else's.
+        """
+
+        def unit(connection: sqlite3.Connection) -> AppendAnswer:
+            row = _open_session(connection, tenant, session_id, request.user_id, request.agent_id)
+            now = _now()
+            appended = [
+                _append_turn(connection, row, turn, now, f"$.turns[{index}]")
+                for index, turn in enumerate(request.turns)
+            ]
+            connection.execute("UPDATE sessions SET updated_at = ? WHERE id = ?", (now, row.id))
+            return AppendAnswer(turns=appended, tail_tokens=_tail_tokens(connection, row.id), compaction="none")
+
+        return await self.database.write(unit)
+
+    async def turn_page(self, row: SessionRow, query: TurnsQuery) -> Page[Turn]:
+        """In order. Raises InvalidFields for a cursor that no page gave."""
+        after = query.after or 0
+        if query.cursor is not None:
+            if not query.cursor.isdecimal():
+                raise InvalidFields(
+                    "query.cursor: not a cursor of this list",
+                    errors=[FieldError("query.cursor", "not a cursor of this list")],
+                )
+            after = max(after, int(query.cursor))
+
+        def unit(connection: sqlite3.Connection) -> Page[Turn]:
+            rows = connection.execute(
+                f"SELECT {_TURN} FROM turns WHERE session = ? AND seq > ? AND seq < ? ORDER BY seq LIMIT ?",
+                (row.id, after, 2**62 if query.before is None else query.before, query.limit + 1),
+            ).fetchall()
+            return page_of([_turn(found) for found in rows], query.limit, key=lambda turn: str(turn.seq))
+
+        return await self.database.read(unit)
+
+    async def tail(self, row: SessionRow, *, tokens_max: int, as_of: datetime | None) -> list[Turn]:
+        """The newest turns of the session's tail, oldest first, a little more than `tokens_max` of them."""
+
+        def unit(connection: sqlite3.Connection) -> list[Turn]:
+            rows = connection.execute(
+                f"SELECT {_TURN} FROM turns WHERE session = ? AND seq >= ? AND (? IS NULL OR created_at <= ?) "
+                "ORDER BY seq DESC",
+                (row.id, row.tail_from, _text(as_of), _text(as_of)),
+            )
+            found: list[Turn] = []
+            total = 0
+            for raw in rows:
+                found.append(_turn(raw))
+                total += found[-1].tokens
+                if total > tokens_max:
+                    break
+            return found[::-1]
+
+        return await self.database.read(unit)
+
+    async def newest(
+        self, scope: Scope, *, since: datetime | None, until: datetime | None, limit: int
+    ) -> list[RecalledTurn]:
+        def unit(connection: sqlite3.Connection) -> list[RecalledTurn]:
+            condition, values = _scope_condition(scope, "s.")
+            rows = connection.execute(
+                f"{_RECALLED} WHERE {condition} AND (? IS NULL OR t.created_at >= ?) AND (? IS NULL OR t.created_at <= ?) "
+                "ORDER BY t.created_at DESC, t.id DESC LIMIT ?",
+                (*values, _text(since), _text(since), _text(until), _text(until), limit),
+            ).fetchall()
+            return [_recalled(row) for row in rows]
+
+        return await self.database.read(unit)
+
+    async def recalled(self, scope: Scope, item_ids: Sequence[int]) -> dict[int, RecalledTurn]:
+        """Turns by key. The scope is asked again, so that an index can never widen it."""
+        ids = msgspec.json.encode(list(item_ids)).decode()
+
+        def unit(connection: sqlite3.Connection) -> dict[int, RecalledTurn]:
+            condition, values = _scope_condition(scope, "s.")
+            rows = connection.execute(
+                f"{_RECALLED} WHERE t.id IN (SELECT value FROM json_each(?)) AND {condition}", (ids, *values)
+            )
+            return {row[0]: _recalled(row) for row in rows}
+
+        return await self.database.read(unit)
+
+    async def around(
+        self, turn: RecalledTurn, neighbours: int, *, until: datetime | None
+    ) -> tuple[list[Turn], list[Turn]]:
+        """The turns of the same session right before and after, none later than `until`."""
+
+        def unit(connection: sqlite3.Connection) -> list[Turn]:
+            rows = connection.execute(
+                f"SELECT {_TURN} FROM turns WHERE session = ? AND seq BETWEEN ? AND ? AND seq <> ? "
+                "AND (? IS NULL OR created_at <= ?) ORDER BY seq",
+                (turn.session, turn.seq - neighbours, turn.seq + neighbours, turn.seq, _text(until), _text(until)),
+            ).fetchall()
+            return [_turn(row) for row in rows]
+
+        found = await self.database.read(unit)
+        return [each for each in found if each.seq < turn.seq], [each for each in found if each.seq > turn.seq]
+
+    async def changes(self, scope: Scope, model: str, *, after: int, limit: int) -> Changes | None:
+        """The scope's next changes in order, or None. What came and is gone again is only named as removed."""
+
+        def unit(connection: sqlite3.Connection) -> Changes | None:
+            condition, values = _scope_condition(scope, "")
+            rows = connection.execute(
+                f"SELECT seq, kind, item_id FROM ops WHERE {condition} AND item_kind = 'turn' AND seq > ? "
+                "ORDER BY seq LIMIT ?",
+                (*values, after, limit),
+            ).fetchall()
+            if not rows:
+                return None
+            removed = [row[2] for row in rows if row[1] == "remove"]
+            touched = msgspec.json.encode(sorted({row[2] for row in rows} - set(removed))).decode()
+            return Changes(rows[-1][0], _indexed(connection, model, touched), removed)
+
+        return await self.database.read(unit)
+
+    async def pending(self, model: str, limit: int) -> list[IndexedTurn]:
+        """The oldest turns without a vector."""
+
+        def unit(connection: sqlite3.Connection) -> list[IndexedTurn]:
+            rows = connection.execute(
+                "SELECT item_id FROM pending WHERE item_kind = 'turn' ORDER BY id LIMIT ?", (limit,)
+            )
+            ids = msgspec.json.encode([row[0] for row in rows]).decode()
+            return _indexed(connection, model, ids)
+
+        return await self.database.read(unit)
+
+    async def pending_count(self) -> int:
+        return await self.database.read(
+            lambda connection: int(connection.execute("SELECT count(*) FROM pending").fetchone()[0])
+        )
+
+    async def store_vectors(self, model: str, vectors: Sequence[tuple[int, bytes]]) -> None:
+        """Turns that were erased meanwhile are passed over."""
+
+        def unit(connection: sqlite3.Connection) -> None:
+            for item_id, vector in vectors:
+                connection.execute("DELETE FROM pending WHERE item_kind = 'turn' AND item_id = ?", (item_id,))
+                written = connection.execute(
+                    "INSERT OR REPLACE INTO vectors (item_kind, item_id, model, vector) "
+                    "SELECT 'turn', id, ?, ? FROM turns WHERE id = ?",
+                    (model, vector, item_id),
+                ).rowcount
+                if written:
+                    _record(connection, "vector", item_id)
+
+        await self.database.write(unit)
+
+    async def model(self) -> str:
+        """The model that vectors are of; empty before the first."""
+        return await self.database.read(_model)
+
+    async def change_model(self, model: str) -> None:
+        """From now on vectors are of this model. Turns that have none of it are queued again."""
+
+        def unit(connection: sqlite3.Connection) -> None:
+            connection.execute("INSERT OR REPLACE INTO state (name, value) VALUES ('model', ?)", (model,))
+            connection.execute(
+                "INSERT OR IGNORE INTO pending (item_kind, item_id) SELECT 'turn', t.id FROM turns t WHERE NOT EXISTS "
+                "(SELECT 1 FROM vectors v WHERE v.item_kind = 'turn' AND v.item_id = t.id AND v.model = ?) ORDER BY t.id",
+                (model,),
+            )
+
+        await self.database.write(unit)
+
+    async def problems(self) -> tuple[dict[str, int], list[str]]:
+        """What is counted, and what is wrong inside the truth itself."""
+        return await self.database.read(_problems)
+
+    async def turn_ids(self, scope: Scope) -> set[int]:
+        """For `check`: what a recall index of the scope should hold."""
+
+        def unit(connection: sqlite3.Connection) -> set[int]:
+            condition, values = _scope_condition(scope, "s.")
+            rows = connection.execute(
+                f"SELECT t.id FROM turns t JOIN sessions s ON s.id = t.session WHERE {condition}", values
+            )
+            return {row[0] for row in rows}
+
+        return await self.database.read(unit)
+
+
+_RECALLED = (
+    "SELECT t.id, t.session, s.session_id, t.turn_id, t.seq, t.role, t.name, t.content, t.created_at "
+    "FROM turns t JOIN sessions s ON s.id = t.session"
+)
+
+
+def _scope_condition(scope: Scope, prefix: str) -> tuple[str, list[str | int]]:
+    """`prefix` is "s." where the sessions table is asked, and empty for `ops`, which has the same columns."""
+    session = "s.id" if prefix else "session"
+    wanted = {
+        f"{prefix}tenant": scope.tenant,
+        f"{prefix}user_id": scope.user_id,
+        f"{prefix}agent_id": scope.agent_id,
+        session: scope.session,
+    }
+    given = {column: value for column, value in wanted.items() if value is not None}
+    return " AND ".join(f"{column} = ?" for column in given), list(given.values())
+
+
+def _open_session(
+    connection: sqlite3.Connection, tenant: str, session_id: str, user_id: str | None, agent_id: str | None
+) -> SessionRow:
+    """The session, made where it is missing. Raises Conflict where it has turns of another owner."""
+    now = _now()
+    connection.execute(
+        "INSERT OR IGNORE INTO sessions (tenant, session_id, user_id, agent_id, title, policy, metadata, created_at, "
+        "updated_at) VALUES (?, ?, ?, ?, '', ?, '{}', ?, ?)",
+        (tenant, session_id, user_id, agent_id, msgspec.json.encode(Policy()).decode(), now, now),
+    )
+    row = _find_session(connection, tenant, session_id, None)
+    for name, given, own in (("user_id", user_id, row.user_id), ("agent_id", agent_id, row.agent_id)):
+        if given is None or given == own:
+            continue
+        if connection.execute("SELECT last_seq FROM sessions WHERE id = ?", (row.id,)).fetchone()[0]:
+            raise Conflict(f"session {session_id!r} has turns under another {name}; use another session")
+        connection.execute(f"UPDATE sessions SET {name} = ? WHERE id = ?", (given, row.id))
+    return _find_session(connection, tenant, session_id, None)
+
+
+def _find_session(connection: sqlite3.Connection, tenant: str, session_id: str, user_id: str | None) -> SessionRow:
+    found = connection.execute(
+        f"SELECT {_SESSION} FROM sessions WHERE tenant = ? AND session_id = ? AND (? IS NULL OR user_id = ?)",
+        (tenant, session_id, user_id, user_id),
+    ).fetchone()
+    if found is None:
+        raise NotFound(f"there is no session {session_id!r}")
+    return SessionRow(
+        id=found[0],
+        tenant=found[1],
+        session_id=found[2],
+        user_id=found[3],
+        agent_id=found[4],
+        policy=msgspec.json.decode(found[5], type=Policy),
+        tail_from=found[6],
+    )
+
+
+def _append_turn(connection: sqlite3.Connection, row: SessionRow, turn: TurnIn, now: str, path: str) -> AppendedTurn:
+    turn_id = turn.id or uuid.uuid4().hex
+    digest = hashlib.sha256(msgspec.json.encode((turn.role, turn.name, turn.content))).digest()
+    found = connection.execute(
+        "SELECT seq, content_hash FROM turns WHERE session = ? AND turn_id = ?", (row.id, turn_id)
+    ).fetchone()
+    if found is not None:
+        if found[1] != digest:
+            message = f"the id {turn_id!r} is taken by a turn with other content (seq {found[0]})"
+            raise Conflict(f"{path}.id: {message}", errors=[FieldError(f"{path}.id", message)])
+        return AppendedTurn(id=turn_id, seq=found[0], status="duplicate")
+    seq: int = connection.execute(
+        "UPDATE sessions SET last_seq = last_seq + 1 WHERE id = ? RETURNING last_seq", (row.id,)
+    ).fetchone()[0]
+    item_id = connection.execute(
+        "INSERT INTO turns (session, seq, turn_id, role, content, name, created_at, stored_at, metadata, content_hash, "
+        "tokens) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            row.id,
+            seq,
+            turn_id,
+            turn.role,
+            turn.content,
+            turn.name,
+            _text(turn.created_at) or now,
+            now,
+            msgspec.json.encode(turn.metadata or {}).decode(),
+            digest,
+            estimate_tokens(turn.content),
+        ),
+    ).lastrowid
+    _record(connection, "add", item_id)
+    connection.execute("INSERT INTO pending (item_kind, item_id) VALUES ('turn', ?)", (item_id,))
+    return AppendedTurn(id=turn_id, seq=seq, status="stored")
+
+
+def _record(connection: sqlite3.Connection, kind: str, item_id: int | None) -> None:
+    connection.execute(
+        "INSERT INTO ops (kind, item_kind, item_id, tenant, user_id, agent_id, session) "
+        "SELECT ?, 'turn', t.id, s.tenant, s.user_id, s.agent_id, s.id "
+        "FROM turns t JOIN sessions s ON s.id = t.session WHERE t.id = ?",
+        (kind, item_id),
+    )
+
+
+def _describe(connection: sqlite3.Connection, session: int) -> Session:
+    row = connection.execute(
+        "SELECT session_id, user_id, agent_id, title, policy, metadata, last_seq, created_at, updated_at "
+        "FROM sessions WHERE id = ?",
+        (session,),
+    ).fetchone()
+    return Session(
+        id=row[0],
+        user_id=row[1],
+        agent_id=row[2],
+        title=row[3],
+        policy=msgspec.json.decode(row[4], type=Policy),
+        metadata=msgspec.json.decode(row[5]),
+        turns=row[6],
+        tail_tokens=_tail_tokens(connection, session),
+        created_at=datetime.fromisoformat(row[7]),
+        updated_at=datetime.fromisoformat(row[8]),
+    )
+
+
+def _tail_tokens(connection: sqlite3.Connection, session: int) -> int:
+    tokens: int = connection.execute(
+        "SELECT coalesce(sum(t.tokens), 0) FROM turns t JOIN sessions s ON s.id = t.session "
+        "WHERE s.id = ? AND t.seq >= s.tail_from",
+        (session,),
+    ).fetchone()[0]
+    return tokens
+
+
+def _indexed(connection: sqlite3.Connection, model: str, ids: str) -> list[IndexedTurn]:
+    rows = connection.execute(
+        "SELECT t.id, t.session, t.role, t.name, t.content, t.created_at, v.vector FROM turns t LEFT JOIN vectors v "
+        "ON v.item_kind = 'turn' AND v.item_id = t.id AND v.model = ? "
+        "WHERE t.id IN (SELECT value FROM json_each(?)) ORDER BY t.id",
+        (model, ids),
+    )
+    return [
+        IndexedTurn(
+            id=row[0],
+            session=row[1],
+            speaker=speaker_of(row[2], row[3]),
+            text=row[4],
+            created_at=datetime.fromisoformat(row[5]),
+            vector=row[6],
+        )
+        for row in rows
+    ]
+
+
+def _model(connection: sqlite3.Connection) -> str:
+    found = connection.execute("SELECT value FROM state WHERE name = 'model'").fetchone()
+    return found[0] if found else ""
+
+
+def _problems(connection: sqlite3.Connection) -> tuple[dict[str, int], list[str]]:
+    found = integrity_problems(connection)
+    gaps = connection.execute(
+        "SELECT s.session_id FROM sessions s LEFT JOIN turns t ON t.session = s.id GROUP BY s.id "
+        "HAVING count(t.id) <> s.last_seq OR coalesce(max(t.seq), 0) <> s.last_seq LIMIT 10"
+    )
+    found += [f"session {row[0]!r} has gaps in its turns" for row in gaps]
+    unheard = connection.execute(
+        "SELECT t.id FROM turns t WHERE NOT EXISTS (SELECT 1 FROM ops o WHERE o.session = t.session "
+        "AND o.item_kind = 'turn' AND o.item_id = t.id AND o.kind = 'add') LIMIT 10"
+    )
+    found += [f"turn {row[0]} is missing from ops" for row in unheard]
+    lost = connection.execute(
+        "SELECT t.id FROM turns t WHERE NOT EXISTS (SELECT 1 FROM pending p WHERE p.item_kind = 'turn' AND p.item_id = t.id) "
+        "AND NOT EXISTS (SELECT 1 FROM vectors v WHERE v.item_kind = 'turn' AND v.item_id = t.id AND v.model = ?) LIMIT 10",
+        (_model(connection),),
+    )
+    found += [f"turn {row[0]} has no vector and none is pending" for row in lost]
+    orphans = connection.execute(
+        "SELECT count(*) FROM vectors v WHERE v.item_kind = 'turn' AND NOT EXISTS (SELECT 1 FROM turns t WHERE t.id = v.item_id)"
+    ).fetchone()[0]
+    if orphans:
+        found.append(f"{orphans} vectors belong to no turn")
+    names = ("sessions", "turns", "vectors", "pending")
+    counts = {name: int(connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0]) for name in names}
+    return counts, found
+
+
+def _turn(row: tuple[str, ...]) -> Turn:
+    return msgspec.convert(
+        {
+            "id": row[0],
+            "seq": row[1],
+            "role": row[2],
+            "content": row[3],
+            "name": row[4],
+            "created_at": row[5],
+            "metadata": msgspec.json.decode(row[6]),
+            "tokens": row[7],
+        },
+        Turn,
+    )
+
+
+def _recalled(row: tuple[int, int, str, str, int, str, str | None, str, str]) -> RecalledTurn:
+    return RecalledTurn(
+        id=row[0],
+        session=row[1],
+        session_id=row[2],
+        turn_id=row[3],
+        seq=row[4],
+        role=row[5],  # type: ignore[arg-type]  # the column only ever held a Role
+        name=row[6],
+        content=row[7],
+        created_at=datetime.fromisoformat(row[8]),
+    )
+
+
+def _text(moment: datetime | None) -> str | None:
+    """Times are stored in UTC with microseconds always, so that their texts sort as they do."""
+    return None if moment is None else moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")

@@ -1,0 +1,203 @@
+"""One queue in front of the one model. Requests that wait together share a batch.
+
+Queries go before documents, and documents go in small batches, so that a search waits at most for one batch of an ingest.
+There is no timer: while the model works on a batch the next one gathers, so an idle service answers at once and a busy
+one fills its batches. The same text asked for twice at a time is embedded once; a caller that went away is not worked for.
+"""
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from retrieval.embedder import Embedder, TextKind
+from shared.errors import Overloaded, Unavailable
+from shared.metrics import SECONDS_BUCKETS
+from shared.tokens import estimate_tokens
+from shared.vectors import Float32Array
+
+log = structlog.get_logger()
+
+_Key = tuple[TextKind, str]
+
+
+@dataclass(eq=False, slots=True)
+class _Work:
+    """One distinct text. `waiters` counts who still wants it."""
+
+    key: _Key
+    tokens: int
+    future: "asyncio.Future[Float32Array]" = field(repr=False)
+    waiters: int = 0
+
+
+class EmbedMetrics:
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.texts = Counter("diptych_embed_texts", "Texts embedded.", ["kind"], registry=registry)
+        self.cached = Counter("diptych_embed_cache_hits", "Query vectors found in the cache.", registry=registry)
+        self.queued = Gauge("diptych_embed_queue_texts", "Texts waiting for the model.", registry=registry)
+        self.batch_texts = Histogram(
+            "diptych_embed_batch_texts", "Texts in a batch.", buckets=(1, 2, 4, 8, 16, 32, 64, 128), registry=registry
+        )
+        self.seconds = Histogram(
+            "diptych_embed_batch_seconds", "Time of a batch.", buckets=SECONDS_BUCKETS, registry=registry
+        )
+
+
+class Batcher:
+    """`load` is called in the model's thread at `start`; until it returns, texts wait in the queue."""
+
+    def __init__(
+        self,
+        load: Callable[[], Embedder],
+        *,
+        registry: CollectorRegistry,
+        batch_tokens_max: int,
+        queue_texts_max: int,
+        cache_entries: int,
+    ) -> None:
+        self._load = load
+        self._batch_tokens_max = batch_tokens_max
+        self._queue_texts_max = queue_texts_max
+        self._cache: OrderedDict[str, Float32Array] = OrderedDict()
+        self._cache_entries = cache_entries
+        self._metrics = EmbedMetrics(registry)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self._queues: dict[TextKind, deque[_Work]] = {"query": deque(), "document": deque()}
+        self._pending: dict[_Key, _Work] = {}
+        self._wake = asyncio.Event()
+        self._loaded: asyncio.Future[Embedder] | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._loaded = asyncio.ensure_future(loop.run_in_executor(self._thread, self._load))
+        self._task = loop.create_task(self._run(), name="embed-batches")
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+        await asyncio.get_running_loop().run_in_executor(None, self._thread.shutdown)
+        for work in self._pending.values():
+            if not work.future.done():
+                work.future.set_exception(Unavailable("the service is shutting down", retry_after_s=1.0))
+                work.future.exception()  # its waiters may be gone; then nobody else would look
+        self._pending.clear()
+
+    @property
+    def is_loaded(self) -> bool:
+        return self._loaded is not None and self._loaded.done() and self._loaded.exception() is None
+
+    async def embedder(self) -> Embedder:
+        """The model, once it is loaded. Raises what loading raised."""
+        if self._loaded is None:
+            raise Unavailable("the service is not started", retry_after_s=1.0)
+        return await asyncio.shield(self._loaded)
+
+    async def embed(self, texts: Sequence[str], kind: TextKind, *, bounded: bool = True) -> Float32Array:
+        """Unit vectors of shape (texts, dimensions). Raises Overloaded when too much waits.
+
+        `bounded=False` is for ingest, whose own queue is bounded and durable: refusing it here would only lose the work.
+        """
+        if bounded and self._waiting() + len(texts) > max(self._queue_texts_max, len(texts)):
+            raise Overloaded("the embedding queue is full; try again shortly", retry_after_s=1.0)
+        found: list[Float32Array | _Work] = []
+        for text in texts:
+            cached = self._cached(text) if kind == "query" else None
+            found.append(self._enqueue(text, kind) if cached is None else cached)
+        waiting = [part for part in found if isinstance(part, _Work)]
+        self._wake.set()
+        try:
+            await asyncio.gather(*(asyncio.shield(work.future) for work in waiting))
+        finally:
+            for work in waiting:
+                work.waiters -= 1
+        return np.stack([part.future.result() if isinstance(part, _Work) else part for part in found])
+
+    def _waiting(self) -> int:
+        return sum(len(waiting) for waiting in self._queues.values())
+
+    def _cached(self, text: str) -> Float32Array | None:
+        vector = self._cache.get(text)
+        if vector is not None:
+            self._cache.move_to_end(text)
+            self._metrics.cached.inc()
+        return vector
+
+    def _enqueue(self, text: str, kind: TextKind) -> _Work:
+        work = self._pending.get((kind, text))
+        if work is None:
+            future = asyncio.get_running_loop().create_future()
+            work = self._pending[kind, text] = _Work((kind, text), estimate_tokens(text), future)
+            self._queues[kind].append(work)
+            self._metrics.queued.set(self._waiting())
+        work.waiters += 1
+        return work
+
+    async def _run(self) -> None:
+        embedder = await self.embedder()
+        while True:
+            batch = self._next_batch()
+            if not batch:
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            await self._embed_batch(embedder, batch)
+
+    async def _embed_batch(self, embedder: Embedder, batch: list[_Work]) -> None:
+        kind = batch[0].key[0]
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        try:
+            texts = [work.key[1] for work in batch]
+            vectors = await loop.run_in_executor(self._thread, embedder.embed, texts, kind)
+        except Exception as error:  # a worker's loop: the batch fails, the queue lives
+            log.exception("embed_failed", texts=len(batch))
+            for work in batch:
+                self._settle(work, None, error)
+            return
+        self._metrics.seconds.observe(loop.time() - started)
+        self._metrics.batch_texts.observe(len(batch))
+        self._metrics.texts.labels(kind).inc(len(batch))
+        for work, vector in zip(batch, vectors, strict=True):
+            self._settle(work, vector, None)
+
+    def _settle(self, work: _Work, vector: Float32Array | None, error: Exception | None) -> None:
+        self._pending.pop(work.key, None)
+        if work.future.done():
+            return
+        if vector is None:
+            work.future.set_exception(Unavailable(f"the model failed: {error}", retry_after_s=1.0))
+            work.future.exception()  # as in close
+            return
+        work.future.set_result(vector)
+        kind, text = work.key
+        if kind == "query" and self._cache_entries:
+            self._cache[text] = vector
+            while len(self._cache) > self._cache_entries:
+                self._cache.popitem(last=False)
+
+    def _next_batch(self) -> list[_Work]:
+        """Of one kind, queries first, within the token budget, at least one text."""
+        waiting = self._queues["query"] or self._queues["document"]
+        batch: list[_Work] = []
+        longest = 0
+        while waiting:
+            work = waiting[0]
+            if work.waiters == 0:
+                self._pending.pop(waiting.popleft().key, None)
+                continue
+            longest = max(longest, work.tokens)
+            # A batch is padded to its longest text, so that is what it costs.
+            if batch and longest * (len(batch) + 1) > self._batch_tokens_max:
+                break
+            batch.append(waiting.popleft())
+        self._metrics.queued.set(self._waiting())
+        return batch

@@ -1,0 +1,177 @@
+"""The routes of the retrieval service. A handler passes a call on to one method of the service, and nothing else."""
+
+from typing import Any
+
+from retrieval import VERSION
+from retrieval.service import RetrievalService
+from shared.messages import CheckReport, Deleted, Info, PageQuery
+from shared.retrieval_messages import (
+    TERMINAL,
+    Collection,
+    CollectionPage,
+    CollectionSpec,
+    Document,
+    DocumentPage,
+    DocumentsDelete,
+    EmbedAnswer,
+    EmbedRequest,
+    IngestAnswer,
+    IngestRequest,
+    Job,
+    JobPage,
+    JobsQuery,
+    SearchAnswer,
+    SearchRequest,
+)
+from shared.routes import Call, Reply, Route
+
+_COLLECTION = "/v1/collections/{collection}"
+_DOCUMENTS = _COLLECTION + "/documents"
+
+
+async def info(service: RetrievalService, _call: Call[None, None]) -> Info:
+    loaded = service.batcher.is_loaded
+    embedder = await service.batcher.embedder() if loaded else None
+    details: dict[str, Any] = {
+        "model": service.settings.model,
+        "dimensions": embedder.dimensions if embedder else None,
+        "model_tokens_max": embedder.tokens_max if embedder else None,
+        "document_characters_max": service.settings.document_characters_max,
+        "body_bytes_max": service.settings.body_bytes_max,
+    }
+    return Info(service="retrieval", version=VERSION, protocol="v1", details=details)
+
+
+async def check(service: RetrievalService, _call: Call[None, None]) -> CheckReport:
+    return await service.check()
+
+
+async def put_collection(service: RetrievalService, call: Call[CollectionSpec, None]) -> Collection:
+    return await service.put_collection(call.principal.tenant, call.path["collection"], call.body)
+
+
+async def list_collections(service: RetrievalService, call: Call[None, PageQuery]) -> CollectionPage:
+    page = await service.collection_page(call.principal.tenant, call.query.cursor, call.query.limit)
+    return CollectionPage(items=page.items, next_cursor=page.next_cursor)
+
+
+async def get_collection(service: RetrievalService, call: Call[None, None]) -> Collection:
+    return await service.collection(call.principal.tenant, call.path["collection"])
+
+
+async def delete_collection(service: RetrievalService, call: Call[None, None]) -> Deleted:
+    return await service.delete_collection(call.principal.tenant, call.path["collection"])
+
+
+async def add_documents(service: RetrievalService, call: Call[IngestRequest, None]) -> Reply:
+    answer = await service.ingest(call.principal.tenant, call.path["collection"], call.body)
+    return Reply(200 if call.body.wait and answer.job.status in TERMINAL else 202, answer)
+
+
+async def list_documents(service: RetrievalService, call: Call[None, PageQuery]) -> DocumentPage:
+    collection, query = call.path["collection"], call.query
+    page = await service.document_page(call.principal.tenant, collection, query.cursor, query.limit)
+    return DocumentPage(items=page.items, next_cursor=page.next_cursor)
+
+
+async def get_document(service: RetrievalService, call: Call[None, None]) -> Document:
+    return await service.document(call.principal.tenant, call.path["collection"], call.path["document"])
+
+
+async def delete_document(service: RetrievalService, call: Call[None, None]) -> Deleted:
+    return await service.delete_document(call.principal.tenant, call.path["collection"], call.path["document"])
+
+
+async def delete_documents(service: RetrievalService, call: Call[DocumentsDelete, None]) -> Deleted:
+    return await service.delete_documents(call.principal.tenant, call.path["collection"], call.body.ids)
+
+
+async def list_jobs(service: RetrievalService, call: Call[None, JobsQuery]) -> JobPage:
+    query = call.query
+    page = await service.job_page(call.principal.tenant, query.status, query.cursor, query.limit)
+    return JobPage(items=page.items, next_cursor=page.next_cursor)
+
+
+async def get_job(service: RetrievalService, call: Call[None, None]) -> Job:
+    return await service.job(call.principal.tenant, call.path["job"])
+
+
+async def cancel_job(service: RetrievalService, call: Call[None, None]) -> Job:
+    return await service.cancel_job(call.principal.tenant, call.path["job"])
+
+
+async def search(service: RetrievalService, call: Call[SearchRequest, None]) -> SearchAnswer:
+    return await service.search(call.principal.tenant, call.body)
+
+
+async def embed(service: RetrievalService, call: Call[EmbedRequest, None]) -> EmbedAnswer:
+    return await service.embed(call.principal.tenant, call.body)
+
+
+def _read(method: str, path: str, summary: str, handler: Any, answer: type, **more: Any) -> Route:
+    return Route(
+        method=method,
+        path=path,
+        summary=summary,
+        handler=handler,
+        scope="retrieval:read",
+        answers={200: answer},
+        **more,
+    )
+
+
+def _write(method: str, path: str, summary: str, handler: Any, answers: dict[int, type], **more: Any) -> Route:
+    return Route(
+        method=method, path=path, summary=summary, handler=handler, scope="retrieval:write", answers=answers, **more
+    )
+
+
+ROUTES = (
+    Route(
+        method="GET",
+        path="/v1/info",
+        summary="Version, model and limits",
+        handler=info,
+        scope=None,
+        answers={200: Info},
+    ),
+    Route(
+        method="POST",
+        path="/v1/check",
+        summary="Compare every projection with the truth",
+        handler=check,
+        scope="admin",
+        answers={200: CheckReport},
+    ),
+    _write(
+        "PUT",
+        _COLLECTION,
+        "Make a collection, or change its description and fusion",
+        put_collection,
+        {200: Collection},
+        body=CollectionSpec,
+        body_optional=True,
+    ),
+    _read("GET", "/v1/collections", "List collections", list_collections, CollectionPage, query=PageQuery),
+    _read("GET", _COLLECTION, "One collection with its counts", get_collection, Collection),
+    _write("DELETE", _COLLECTION, "Delete a collection and everything in it", delete_collection, {200: Deleted}),
+    _write(
+        "POST",
+        _DOCUMENTS,
+        "Ingest documents; with `wait`, answer when they are searchable",
+        add_documents,
+        {200: IngestAnswer, 202: IngestAnswer},
+        body=IngestRequest,
+    ),
+    _read("GET", _DOCUMENTS, "List documents", list_documents, DocumentPage, query=PageQuery),
+    _write(
+        "POST", _DOCUMENTS + "/delete", "Delete documents by id", delete_documents, {200: Deleted}, body=DocumentsDelete
+    ),
+    _read("GET", _DOCUMENTS + "/{document}", "One document with its text and passages", get_document, Document),
+    _write("DELETE", _DOCUMENTS + "/{document}", "Delete one document", delete_document, {200: Deleted}),
+    _read("GET", "/v1/jobs", "List jobs, newest first", list_jobs, JobPage, query=JobsQuery),
+    _read("GET", "/v1/jobs/{job}", "One job with its progress", get_job, Job),
+    _write("POST", "/v1/jobs/{job}/cancel", "Cancel a job; what it stored stays", cancel_job, {200: Job}),
+    _read("POST", "/v1/search", "Hybrid, dense or lexical search", search, SearchAnswer, body=SearchRequest),
+    _read("POST", "/v1/embed", "Embed texts with the service's model", embed, EmbedAnswer, body=EmbedRequest),
+)

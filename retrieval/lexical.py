@@ -1,0 +1,135 @@
+"""The lexical leg: BM25 over a collection's chunks. The only importer of tantivy.
+
+A projection on disk, one tantivy index a collection. The sequence number it has reached is a document of the index itself,
+committed together with the changes, so the two can never disagree, whatever moment a crash picks. A directory that cannot
+be opened, or that knows of changes which the truth does not (a restored backup), is made anew and replayed from the start.
+
+Queries are built from analysed terms, never parsed: any text is a valid query.
+"""
+
+import contextlib
+import shutil
+from pathlib import Path
+from typing import Final
+
+import structlog
+import tantivy
+from tantivy import Document, FieldType, Filter, Index, Occur, Query, TextAnalyzerBuilder, Tokenizer
+
+from retrieval.records import TextChanges
+
+log = structlog.get_logger()
+
+# Raise it when the schema or the analysis changes, so that existing indexes are rebuilt.
+FORMAT: Final = 1
+# The least that tantivy accepts for one thread; a commit of one batch needs less.
+_WRITER_HEAP_BYTES: Final = 15_000_000
+# BM25 weighs a long query's rare words anyway; a thousand are more than any question has.
+_QUERY_TERMS_MAX: Final = 1024
+_TERM_LENGTH_MAX: Final = 80
+_ANALYZER: Final = "diptych_english"
+
+
+class LexicalIndex:
+    """One thread applies changes; any number search meanwhile, each on the last commit."""
+
+    def __init__(self, directory: Path) -> None:
+        """Opens the index, or makes it. Blocking."""
+        self._directory = directory / f"v{FORMAT}"
+        self._analyzer = (
+            TextAnalyzerBuilder(Tokenizer.simple())
+            .filter(Filter.remove_long(_TERM_LENGTH_MAX))
+            .filter(Filter.lowercase())
+            .filter(Filter.ascii_fold())
+            .filter(Filter.stopword("english"))
+            .filter(Filter.stemmer("english"))
+            .build()
+        )
+        self._schema = _schema()
+        self._index = self._open()
+        self.sequence = self._read_sequence()
+
+    def __len__(self) -> int:
+        return len(self.ids())
+
+    def apply(self, changes: TextChanges) -> None:
+        """Takes in the next changes and commits. Adding again what is there replaces it."""
+        writer = self._index.writer(heap_size=_WRITER_HEAP_BYTES, num_threads=1)
+        gone = [*changes.removed_ids, *(chunk.chunk_id for chunk in changes.added)]
+        # By query: delete_documents_by_term takes every int for a signed one and finds none in an unsigned field.
+        writer.delete_documents_by_query(Query.term_set_query(self._schema, "chunk_id", gone))
+        for chunk in changes.added:
+            document = Document()
+            document.add_unsigned("chunk_id", chunk.chunk_id)
+            document.add_text("body", f"{chunk.title}\n{chunk.headings}\n{chunk.text}")
+            writer.add_document(document)
+        writer.delete_documents_by_query(_any_sequence(self._schema))
+        marker = Document()
+        marker.add_unsigned("sequence", changes.sequence)
+        writer.add_document(marker)
+        writer.commit()
+        writer.wait_merging_threads()
+        self._index.reload()
+        self.sequence = changes.sequence
+
+    def search(self, query: str, limit: int) -> dict[int, float]:
+        """The `limit` best chunks with their BM25 scores (k1 1.2, b .75); none where no word of the query is known."""
+        terms = list(dict.fromkeys(self._analyzer.analyze(query)))[:_QUERY_TERMS_MAX]
+        if not terms:
+            return {}
+        clauses = [(Occur.Should, Query.term_query(self._schema, "body", term, "freq")) for term in terms]
+        searcher = self._index.searcher()
+        hits = searcher.search(Query.boolean_query(clauses), limit, count=False).hits
+        ids = searcher.fast_field_values("chunk_id", [address for _, address in hits])
+        return {int(chunk_id): score for chunk_id, (score, _) in zip(ids, hits, strict=True) if chunk_id is not None}
+
+    def ids(self) -> set[int]:
+        searcher = self._index.searcher()
+        if searcher.num_docs == 0:
+            return set()
+        hits = searcher.search(Query.all_query(), searcher.num_docs, count=False).hits
+        values = searcher.fast_field_values("chunk_id", [address for _, address in hits])
+        return {int(value) for value in values if value is not None}
+
+    def clear(self) -> None:
+        """Forgets everything, so that the history is replayed from the start."""
+        self._index = self._make()
+        self.sequence = 0
+
+    def _open(self) -> Index:
+        if not (self._directory / "meta.json").exists():
+            return self._make()
+        try:
+            index = Index.open(str(self._directory))
+            index.register_tokenizer(_ANALYZER, self._analyzer)
+            index.searcher()
+        except (ValueError, OSError) as error:  # what tantivy raises for files that it cannot read
+            log.warning("lexical_index_unreadable", directory=self._directory.name, error=str(error))
+            return self._make()
+        return index
+
+    def _make(self) -> Index:
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self._directory)
+        self._directory.mkdir(parents=True)
+        index = Index(self._schema, path=str(self._directory))
+        index.register_tokenizer(_ANALYZER, self._analyzer)
+        return index
+
+    def _read_sequence(self) -> int:
+        searcher = self._index.searcher()
+        hits = searcher.search(_any_sequence(self._schema), 1, count=False).hits
+        return int(searcher.doc(hits[0][1]).get_first("sequence") or 0) if hits else 0
+
+
+def _schema() -> tantivy.Schema:
+    builder = tantivy.SchemaBuilder()
+    builder.add_unsigned_field("chunk_id", indexed=True, fast=True)
+    builder.add_unsigned_field("sequence", stored=True, indexed=True)
+    # No positions: phrases are not searched for, and positions are half of an index.
+    builder.add_text_field("body", tokenizer_name=_ANALYZER, index_option="freq")
+    return builder.build()
+
+
+def _any_sequence(schema: tantivy.Schema) -> Query:
+    return Query.range_query(schema, "sequence", FieldType.Unsigned, 0, 2**63, use_inverted_index=True)

@@ -1,0 +1,146 @@
+"""Documents to text with structure. Pure.
+
+Markdown is the common form: HTML is turned into it, and blocks carry the headings above them. Every block is a range of
+characters of the text that is stored, so offsets are exact by construction.
+"""
+
+import re
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from bs4 import BeautifulSoup, XMLParsedAsHTMLWarning
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+from markdownify import MarkdownConverter
+
+from shared.errors import invalid
+
+PLAIN, MARKDOWN, HTML = "text/plain", "text/markdown", "text/html"
+_ALIASES = {"text/x-markdown": MARKDOWN, "application/xhtml+xml": HTML}
+SUPPORTED = (PLAIN, MARKDOWN, HTML)
+# Nothing a reader sees on the page.
+_INVISIBLE = ("script", "style", "template", "noscript", "svg", "iframe", "object", "head")
+
+_BLANK_LINES = re.compile(r"\n[ \t\r\f\v]*\n\s*")
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A range that reads as one: a paragraph, a list, a table, a code block. `headings` is the path above it."""
+
+    start: int
+    end: int
+    headings: tuple[str, ...]
+    is_heading: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    title: str | None
+    content_type: str
+    text: str
+    blocks: tuple[Block, ...]
+
+
+def parse(text: str | None, content: bytes | None, content_type: str | None, *, path: str) -> Parsed:
+    """Raises InvalidFields, naming a field under `path`, where the type is unknown or the bytes are not text."""
+    name, charset = _supported_type(content_type, path)
+    source = text if text is not None else _decode(content or b"", charset, path)
+    source = source.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    match name:
+        case "text/html":
+            title, source = _html_to_markdown(source)
+            blocks = tuple(_markdown_blocks(source))
+            return Parsed(title or _first_heading(blocks), name, source, blocks)
+        case "text/markdown":
+            blocks = tuple(_markdown_blocks(source))
+            return Parsed(_first_heading(blocks), name, source, blocks)
+        case _:
+            return Parsed(None, name, source, tuple(_paragraphs(source, 0, len(source), ())))
+
+
+def check_source(content: bytes | None, content_type: str | None, *, path: str) -> None:
+    """Raises the InvalidFields that `parse` would, before a document is accepted and without converting it."""
+    _, charset = _supported_type(content_type, path)
+    if content is not None:
+        _decode(content, charset, path)
+
+
+def _supported_type(content_type: str | None, path: str) -> tuple[str, str]:
+    name, *parameters = (part.strip() for part in (content_type or PLAIN).lower().split(";"))
+    name = _ALIASES.get(name, name)
+    if name not in SUPPORTED:
+        raise invalid(f"{path}.content_type", f"{name!r} is not supported; send one of {', '.join(SUPPORTED)}")
+    charset = next((part[8:].strip("\"'") for part in parameters if part.startswith("charset=")), "utf-8")
+    return name, charset
+
+
+def _decode(content: bytes, charset: str, path: str) -> str:
+    try:
+        text = content.decode(charset)
+    except LookupError as error:
+        raise invalid(f"{path}.content_type", f"unknown charset {charset!r}") from error
+    except UnicodeDecodeError as error:
+        raise invalid(f"{path}.content", f"not valid {charset}: {error.reason} at byte {error.start}") from error
+    if "\x00" in text:
+        raise invalid(f"{path}.content", "contains NUL; is it text?")
+    return text
+
+
+class _Converter(MarkdownConverter):
+    """Headings as `#`, links as their text: an address inside a sentence only disturbs matching."""
+
+    def convert_a(self, _element: object, text: str, _parent_tags: object) -> str:
+        return text
+
+    def convert_img(self, element: "dict[str, str]", _text: str, _parent_tags: object) -> str:
+        return element.get("alt", "")
+
+
+def _html_to_markdown(source: str) -> tuple[str | None, str]:
+    with warnings.catch_warnings():
+        # XHTML is announced as HTML here; the HTML parser is what is wanted.
+        warnings.simplefilter("ignore", XMLParsedAsHTMLWarning)
+        soup = BeautifulSoup(source, "html.parser")
+    title = soup.title.get_text(" ", strip=True) if soup.title else None
+    for element in soup(_INVISIBLE):
+        element.decompose()
+    text: str = _Converter(heading_style="ATX", escape_underscores=False, escape_asterisks=False).convert_soup(soup)
+    return title or None, re.sub(r"\n{3,}", "\n\n", text).strip()
+
+
+def _markdown_blocks(text: str) -> Iterator[Block]:
+    """Top-level blocks with the headings above them. Lists and tables stay whole; the chunker splits what is too long."""
+    line_starts = [0, *(match.end() for match in re.finditer(r"\n", text)), len(text)]
+    path: list[tuple[int, str]] = []
+    tokens = MarkdownIt("commonmark").enable("table").parse(text)
+    for index, token in enumerate(tokens):
+        if token.level != 0 or token.map is None:
+            continue
+        start = line_starts[token.map[0]]
+        end = line_starts[min(token.map[1], len(line_starts) - 1)]
+        if token.type == "heading_open":
+            level = int(token.tag[1:])
+            path = [(depth, name) for depth, name in path if depth < level]
+            path.append((level, _plain(tokens[index + 1])))
+        yield Block(start, end, tuple(name for _, name in path), token.type == "heading_open")
+
+
+def _plain(inline: Token) -> str:
+    parts = inline.children or []
+    return "".join(part.content for part in parts if part.type in {"text", "code_inline"}).strip() or inline.content
+
+
+def _first_heading(blocks: tuple[Block, ...]) -> str | None:
+    return next((block.headings[-1] for block in blocks if block.is_heading), None)
+
+
+def _paragraphs(text: str, start: int, end: int, headings: tuple[str, ...]) -> Iterator[Block]:
+    position = start
+    for gap in _BLANK_LINES.finditer(text, start, end):
+        if gap.start() > position:
+            yield Block(position, gap.start(), headings)
+        position = gap.end()
+    if position < end:
+        yield Block(position, end, headings)

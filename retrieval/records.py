@@ -1,0 +1,84 @@
+"""What moves between the retrieval service's modules: typed rows, never dicts."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from shared.retrieval_messages import Chunking, DocumentIn, Fusion, IngestStatus
+from shared.vectors import Float32Array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectionRow:
+    id: int
+    tenant: str
+    name: str
+    model: str
+    chunking: Chunking
+    fusion: Fusion
+    description: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """A chunk before it is stored. `embed_text` is what the model reads: the title and headings, then the text."""
+
+    start: int
+    end: int
+    headings: tuple[str, ...]
+    text: str
+    embed_text: str
+    embed_hash: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedDocument:
+    """A parsed and chunked document."""
+
+    title: str
+    content_type: str
+    text: str
+    pieces: tuple[Piece, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One document of a job. `accepted` is the job's place in the order of acceptance."""
+
+    accepted: int
+    ordinal: int
+    collection: CollectionRow
+    document: DocumentIn
+    document_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    status: IngestStatus
+    chunks: int = 0
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkTexts:
+    """What the lexical index needs to know of a chunk."""
+
+    chunk_id: int
+    title: str
+    headings: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class VectorChanges:
+    sequence: int
+    added_ids: list[int]
+    added_vectors: Float32Array
+    removed_ids: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class TextChanges:
+    sequence: int
+    added: list[ChunkTexts]
+    removed_ids: list[int]

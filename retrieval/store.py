@@ -1,0 +1,510 @@
+"""The truth in SQL: collections, documents, chunks, vectors, and the history that projections follow.
+
+Each method is one unit of work, whole and atomic. Every query starts from the tenant or from a collection id that was
+found through the tenant, so that nothing crosses between tenants.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+import msgspec
+import numpy as np
+
+from retrieval.records import ChunkTexts, CollectionRow, Item, Outcome, PreparedDocument, TextChanges, VectorChanges
+from shared.database import Database, integrity_problems
+from shared.errors import Conflict, NotFound
+from shared.paging import Page, page_of
+from shared.retrieval_messages import (
+    ChunkInfo,
+    Chunking,
+    Collection,
+    CollectionSpec,
+    Document,
+    DocumentInfo,
+    Fusion,
+    Hit,
+    LegScores,
+)
+from shared.vectors import Float32Array
+
+_COLLECTION = "id, tenant, name, model, chunking, fusion, description, created_at"
+_DOCUMENT = (
+    "d.document_id, c.name, d.title, d.uri, d.content_type, d.metadata, d.created_at, d.updated_at, length(d.text), "
+    "(SELECT count(*) FROM chunks WHERE document = d.id)"
+)
+
+# Well below SQLite's limit of bound values, which older builds set at 999.
+_VALUES_PER_QUERY = 500
+
+
+class Store:
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    async def put_collection(self, tenant: str, name: str, spec: CollectionSpec, *, model: str) -> CollectionRow:
+        """Makes the collection or changes what `spec` names. Raises Conflict for a change that would need re-ingesting."""
+        return await self.database.write(lambda connection: _put_collection(connection, tenant, name, spec, model))
+
+    async def collection(self, tenant: str, name: str) -> CollectionRow:
+        """Raises NotFound."""
+        return (await self.collections(tenant, [name]))[0]
+
+    async def collections(self, tenant: str, names: Sequence[str] | None) -> list[CollectionRow]:
+        """The named ones in order, or all of the tenant's. Raises NotFound."""
+        return await self.database.read(lambda connection: _find_collections(connection, tenant, names))
+
+    async def every_collection(self) -> list[CollectionRow]:
+        """Of all tenants: for opening and checking projections, never for a caller."""
+        return await self.database.read(
+            lambda connection: [
+                _collection_row(row) for row in connection.execute(f"SELECT {_COLLECTION} FROM collections ORDER BY id")
+            ]
+        )
+
+    async def describe(self, row: CollectionRow) -> Collection:
+        return await self.database.read(lambda connection: _describe(connection, row))
+
+    async def collection_page(self, tenant: str, *, cursor: str | None, limit: int) -> Page[Collection]:
+        def unit(connection: sqlite3.Connection) -> Page[Collection]:
+            rows = connection.execute(
+                f"SELECT {_COLLECTION} FROM collections WHERE tenant = ? AND name > ? ORDER BY name LIMIT ?",
+                (tenant, cursor or "", limit + 1),
+            ).fetchall()
+            found = [_describe(connection, _collection_row(row)) for row in rows]
+            return page_of(found, limit, key=lambda collection: collection.name)
+
+        return await self.database.read(unit)
+
+    async def delete_collection(self, row: CollectionRow) -> None:
+        """Takes everything in it along, unfinished jobs too."""
+
+        def unit(connection: sqlite3.Connection) -> None:
+            now = _now()
+            connection.execute(
+                "UPDATE jobs SET status = 'cancelled', updated_at = ? "
+                "WHERE collection_id = ? AND status IN ('queued', 'running')",
+                (now, row.id),
+            )
+            connection.execute(
+                "UPDATE job_items SET payload = NULL WHERE job IN (SELECT accepted FROM jobs WHERE collection_id = ?)",
+                (row.id,),
+            )
+            connection.execute("DELETE FROM collections WHERE id = ?", (row.id,))
+            connection.execute("DELETE FROM ops WHERE collection_id = ?", (row.id,))
+
+        await self.database.write(unit)
+
+    async def document(self, row: CollectionRow, document_id: str) -> Document:
+        """Raises NotFound."""
+
+        def unit(connection: sqlite3.Connection) -> Document:
+            found = connection.execute(
+                f"SELECT {_DOCUMENT}, d.text, d.id FROM documents d JOIN collections c ON c.id = d.collection_id "
+                "WHERE d.collection_id = ? AND d.document_id = ?",
+                (row.id, document_id),
+            ).fetchone()
+            if found is None:
+                raise NotFound(f"there is no document {document_id!r} in collection {row.name!r}")
+            chunks = connection.execute(
+                "SELECT id, text, start, stop, headings FROM chunks WHERE document = ? ORDER BY ordinal", (found[-1],)
+            )
+            passages = [
+                ChunkInfo(
+                    id=chunk[0], text=chunk[1], start=chunk[2], end=chunk[3], headings=msgspec.json.decode(chunk[4])
+                )
+                for chunk in chunks
+            ]
+            info = msgspec.structs.asdict(_document_info(found))
+            return Document(**info, text=found[-2], passages=passages)
+
+        return await self.database.read(unit)
+
+    async def document_page(self, row: CollectionRow, *, cursor: str | None, limit: int) -> Page[DocumentInfo]:
+        def unit(connection: sqlite3.Connection) -> Page[DocumentInfo]:
+            rows = connection.execute(
+                f"SELECT {_DOCUMENT} FROM documents d JOIN collections c ON c.id = d.collection_id "
+                "WHERE d.collection_id = ? AND d.document_id > ? ORDER BY d.document_id LIMIT ?",
+                (row.id, cursor or "", limit + 1),
+            ).fetchall()
+            return page_of([_document_info(found) for found in rows], limit, key=lambda document: document.id)
+
+        return await self.database.read(unit)
+
+    async def delete_documents(self, row: CollectionRow, document_ids: Sequence[str]) -> int:
+        """How many there were. Writes of these documents that were accepted earlier and still wait are void."""
+
+        def unit(connection: sqlite3.Connection) -> int:
+            deleted = 0
+            for document_id in document_ids:
+                deleted += _remove_document(connection, row.id, document_id)
+                connection.execute(
+                    "UPDATE job_items SET status = 'replaced', payload = NULL WHERE document_id = ? "
+                    "AND status = 'pending' AND job IN (SELECT accepted FROM jobs WHERE collection_id = ?)",
+                    (document_id, row.id),
+                )
+            return deleted
+
+        return await self.database.write(unit)
+
+    async def stored_hash(self, collection_id: int, document_id: str) -> bytes | None:
+        def unit(connection: sqlite3.Connection) -> bytes | None:
+            found = connection.execute(
+                "SELECT content_hash FROM documents WHERE collection_id = ? AND document_id = ?",
+                (collection_id, document_id),
+            ).fetchone()
+            return found[0] if found else None
+
+        return await self.database.read(unit)
+
+    async def known_vectors(self, collection_id: int, model: str, hashes: Iterable[bytes]) -> dict[bytes, bytes]:
+        """Vectors of texts that the collection already holds, by hash of the text."""
+        wanted = list(set(hashes))
+
+        def unit(connection: sqlite3.Connection) -> dict[bytes, bytes]:
+            known: dict[bytes, bytes] = {}
+            for start in range(0, len(wanted), _VALUES_PER_QUERY):
+                some = wanted[start : start + _VALUES_PER_QUERY]
+                rows = connection.execute(
+                    "SELECT c.embed_hash, v.vector FROM chunks c JOIN vectors v ON v.chunk_id = c.id AND v.model = ? "
+                    f"WHERE c.collection_id = ? AND c.embed_hash IN ({','.join('?' * len(some))})",
+                    (model, collection_id, *some),
+                )
+                known.update(rows.fetchall())
+            return known
+
+        return await self.database.read(unit)
+
+    async def vector_changes(
+        self, collection_id: int, model: str, *, after: int, until: int | None, limit: int
+    ) -> VectorChanges | None:
+        """The next changes in order, or None. What was added and is gone again is left out."""
+
+        def unit(connection: sqlite3.Connection) -> VectorChanges | None:
+            span = _span_of_changes(connection, collection_id, after=after, until=until, limit=limit)
+            if span is None:
+                return None
+            sequence, removed = span
+            rows = connection.execute(
+                "SELECT o.chunk_id, v.vector FROM ops o JOIN vectors v ON v.chunk_id = o.chunk_id AND v.model = ? "
+                "WHERE o.collection_id = ? AND o.seq > ? AND o.seq <= ? AND o.kind = 'add' ORDER BY o.seq",
+                (model, collection_id, after, sequence),
+            ).fetchall()
+            return VectorChanges(sequence, [found[0] for found in rows], _stack([found[1] for found in rows]), removed)
+
+        return await self.database.read(unit)
+
+    async def text_changes(
+        self, collection_id: int, *, after: int, until: int | None, limit: int
+    ) -> TextChanges | None:
+        """As `vector_changes`, for the lexical index."""
+
+        def unit(connection: sqlite3.Connection) -> TextChanges | None:
+            span = _span_of_changes(connection, collection_id, after=after, until=until, limit=limit)
+            if span is None:
+                return None
+            sequence, removed = span
+            rows = connection.execute(
+                "SELECT o.chunk_id, d.title, c.headings, c.text FROM ops o JOIN chunks c ON c.id = o.chunk_id "
+                "JOIN documents d ON d.id = c.document "
+                "WHERE o.collection_id = ? AND o.seq > ? AND o.seq <= ? AND o.kind = 'add' ORDER BY o.seq",
+                (collection_id, after, sequence),
+            )
+            added = [
+                ChunkTexts(found[0], found[1], " ".join(msgspec.json.decode(found[2])), found[3]) for found in rows
+            ]
+            return TextChanges(sequence, added, removed)
+
+        return await self.database.read(unit)
+
+    async def sequence(self, collection_id: int) -> int:
+        return await self.database.read(lambda connection: _sequence(connection, collection_id))
+
+    async def fetch_hits(self, scored: Sequence[tuple[int, float]], scores: dict[int, LegScores]) -> list[Hit]:
+        """Hits in the given order; a chunk that went away meanwhile is left out."""
+        wanted = msgspec.json.encode([chunk_id for chunk_id, _ in scored]).decode()
+
+        def unit(connection: sqlite3.Connection) -> dict[int, tuple[str, ...]]:
+            rows = connection.execute(
+                "SELECT c.id, d.document_id, n.name, c.text, d.title, d.uri, c.headings, c.start, c.stop, d.metadata "
+                "FROM json_each(?) wanted JOIN chunks c ON c.id = wanted.value JOIN documents d ON d.id = c.document "
+                "JOIN collections n ON n.id = c.collection_id",
+                (wanted,),
+            )
+            return {row[0]: row[1:] for row in rows}
+
+        found = await self.database.read(unit)
+        return [
+            _hit(chunk_id, score, scores[chunk_id], found[chunk_id]) for chunk_id, score in scored if chunk_id in found
+        ]
+
+    async def truth(self, collection_id: int, model: str) -> tuple[int, dict[int, bytes]]:
+        """The collection's sequence, and the vector of every chunk: what the projections should hold. For `check`."""
+
+        def unit(connection: sqlite3.Connection) -> tuple[int, dict[int, bytes]]:
+            rows = connection.execute(
+                "SELECT c.id, v.vector FROM chunks c LEFT JOIN vectors v ON v.chunk_id = c.id AND v.model = ? "
+                "WHERE c.collection_id = ?",
+                (model, collection_id),
+            ).fetchall()
+            return _sequence(connection, collection_id), {row[0]: row[1] or b"" for row in rows}
+
+        return await self.database.read(unit)
+
+    async def problems(self) -> list[str]:
+        """What is wrong inside the truth itself."""
+
+        def unit(connection: sqlite3.Connection) -> list[str]:
+            found = integrity_problems(connection)
+            shifted = connection.execute(
+                "SELECT c.id FROM chunks c JOIN documents d ON d.id = c.document "
+                "WHERE substr(d.text, c.start + 1, c.stop - c.start) <> c.text LIMIT 10"
+            )
+            found += [f"chunk {row[0]} is not the text at its offsets" for row in shifted]
+            unheard = connection.execute(
+                "SELECT c.id FROM chunks c WHERE NOT EXISTS "
+                "(SELECT 1 FROM ops o WHERE o.collection_id = c.collection_id AND o.chunk_id = c.id AND o.kind = 'add') "
+                "LIMIT 10"
+            )
+            return found + [f"chunk {row[0]} is missing from ops" for row in unheard]
+
+        return await self.database.read(unit)
+
+
+def commit_document(
+    connection: sqlite3.Connection, item: Item, prepared: PreparedDocument, vectors: Sequence[bytes], digest: bytes
+) -> Outcome:
+    """Stores a prepared document in place of the one before it. Part of the transaction that ends its job item."""
+    now, sent = _now(), item.document
+    found = connection.execute(
+        "SELECT accepted, created_at FROM documents WHERE collection_id = ? AND document_id = ?",
+        (item.collection.id, item.document_id),
+    ).fetchone()
+    if found and found[0] > item.accepted:
+        # A later write came first. As if this one had happened just before it: replaced.
+        return Outcome("replaced")
+    _remove_document(connection, item.collection.id, item.document_id)
+    document = connection.execute(
+        "INSERT INTO documents (collection_id, document_id, title, uri, content_type, text, metadata, content_hash, "
+        "accepted, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            item.collection.id,
+            item.document_id,
+            prepared.title,
+            sent.uri or "",
+            prepared.content_type,
+            prepared.text,
+            msgspec.json.encode(sent.metadata or {}).decode(),
+            digest,
+            item.accepted,
+            found[1] if found else now,
+            now,
+        ),
+    ).lastrowid
+    for ordinal, (piece, vector) in enumerate(zip(prepared.pieces, vectors, strict=True)):
+        chunk_id = connection.execute(
+            "INSERT INTO chunks (collection_id, document, ordinal, start, stop, headings, text, embed_hash) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                item.collection.id,
+                document,
+                ordinal,
+                piece.start,
+                piece.end,
+                msgspec.json.encode(piece.headings).decode(),
+                piece.text,
+                piece.embed_hash,
+            ),
+        ).lastrowid
+        connection.execute(
+            "INSERT INTO vectors (chunk_id, model, vector) VALUES (?, ?, ?)", (chunk_id, item.collection.model, vector)
+        )
+        connection.execute(
+            "INSERT INTO ops (collection_id, kind, chunk_id) VALUES (?, 'add', ?)", (item.collection.id, chunk_id)
+        )
+    return Outcome("replaced" if found else "created", len(prepared.pieces))
+
+
+def commit_unchanged(connection: sqlite3.Connection, item: Item) -> Outcome:
+    """Moves the document's place in the order of acceptance, and leaves the rest as it is."""
+    key = (item.collection.id, item.document_id)
+    connection.execute(
+        "UPDATE documents SET accepted = max(accepted, ?) WHERE collection_id = ? AND document_id = ?",
+        (item.accepted, *key),
+    )
+    chunks = connection.execute(
+        "SELECT count(*) FROM chunks WHERE document = "
+        "(SELECT id FROM documents WHERE collection_id = ? AND document_id = ?)",
+        key,
+    ).fetchone()[0]
+    return Outcome("unchanged", chunks)
+
+
+def _remove_document(connection: sqlite3.Connection, collection_id: int, document_id: str) -> int:
+    key = (collection_id, document_id)
+    connection.execute(
+        "INSERT INTO ops (collection_id, kind, chunk_id) SELECT collection_id, 'remove', id FROM chunks "
+        "WHERE document = (SELECT id FROM documents WHERE collection_id = ? AND document_id = ?)",
+        key,
+    )
+    return connection.execute("DELETE FROM documents WHERE collection_id = ? AND document_id = ?", key).rowcount
+
+
+def _put_collection(
+    connection: sqlite3.Connection, tenant: str, name: str, spec: CollectionSpec, model: str
+) -> CollectionRow:
+    found = _find_collection(connection, tenant, name)
+    if found is None:
+        connection.execute(
+            "INSERT INTO collections (tenant, name, model, chunking, fusion, description, created_at) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                tenant,
+                name,
+                spec.model or model,
+                msgspec.json.encode(spec.chunking or Chunking()).decode(),
+                msgspec.json.encode(spec.fusion or Fusion()).decode(),
+                spec.description or "",
+                _now(),
+            ),
+        )
+    else:
+        _change_collection(connection, found, spec)
+    row = _find_collection(connection, tenant, name)
+    if row is None:  # this transaction has just written it
+        raise AssertionError(name)
+    return row
+
+
+def _change_collection(connection: sqlite3.Connection, row: CollectionRow, spec: CollectionSpec) -> None:
+    if spec.model is not None and spec.model != row.model:
+        raise Conflict(
+            f"collection {row.name!r} was built with the model {row.model!r}; make another collection for {spec.model!r}"
+        )
+    chunking = spec.chunking or row.chunking
+    filled = connection.execute("SELECT 1 FROM documents WHERE collection_id = ? LIMIT 1", (row.id,)).fetchone()
+    if chunking != row.chunking and filled:
+        raise Conflict(f"collection {row.name!r} has documents cut by its chunking; delete them first, or make another")
+    connection.execute(
+        "UPDATE collections SET chunking = ?, fusion = ?, description = ? WHERE id = ?",
+        (
+            msgspec.json.encode(chunking).decode(),
+            msgspec.json.encode(spec.fusion or row.fusion).decode(),
+            row.description if spec.description is None else spec.description,
+            row.id,
+        ),
+    )
+
+
+def _find_collection(connection: sqlite3.Connection, tenant: str, name: str) -> CollectionRow | None:
+    found = connection.execute(
+        f"SELECT {_COLLECTION} FROM collections WHERE tenant = ? AND name = ?", (tenant, name)
+    ).fetchone()
+    return _collection_row(found) if found else None
+
+
+def _find_collections(connection: sqlite3.Connection, tenant: str, names: Sequence[str] | None) -> list[CollectionRow]:
+    if names is None:
+        rows = connection.execute(f"SELECT {_COLLECTION} FROM collections WHERE tenant = ? ORDER BY name", (tenant,))
+        return [_collection_row(row) for row in rows]
+    found = []
+    for name in dict.fromkeys(names):
+        row = _find_collection(connection, tenant, name)
+        if row is None:
+            raise NotFound(f"there is no collection {name!r}")
+        found.append(row)
+    return found
+
+
+def _collection_row(row: tuple[int, str, str, str, str, str, str, str]) -> CollectionRow:
+    return CollectionRow(
+        id=row[0],
+        tenant=row[1],
+        name=row[2],
+        model=row[3],
+        chunking=msgspec.json.decode(row[4], type=Chunking),
+        fusion=msgspec.json.decode(row[5], type=Fusion),
+        description=row[6],
+        created_at=datetime.fromisoformat(row[7]),
+    )
+
+
+def _describe(connection: sqlite3.Connection, row: CollectionRow) -> Collection:
+    documents, chunks = connection.execute(
+        "SELECT (SELECT count(*) FROM documents WHERE collection_id = :id), "
+        "(SELECT count(*) FROM chunks WHERE collection_id = :id)",
+        {"id": row.id},
+    ).fetchone()
+    return Collection(
+        name=row.name,
+        model=row.model,
+        chunking=row.chunking,
+        fusion=row.fusion,
+        description=row.description,
+        documents=documents,
+        chunks=chunks,
+        sequence=_sequence(connection, row.id),
+        created_at=row.created_at,
+    )
+
+
+def _sequence(connection: sqlite3.Connection, collection_id: int) -> int:
+    sequence: int = connection.execute(
+        "SELECT coalesce(max(seq), 0) FROM ops WHERE collection_id = ?", (collection_id,)
+    ).fetchone()[0]
+    return sequence
+
+
+def _span_of_changes(
+    connection: sqlite3.Connection, collection_id: int, *, after: int, until: int | None, limit: int
+) -> tuple[int, list[int]] | None:
+    """The last sequence number of the next `limit` changes, and the chunks that they remove."""
+    rows = connection.execute(
+        "SELECT seq, kind, chunk_id FROM ops WHERE collection_id = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
+        (collection_id, after, 2**62 if until is None else until, limit),
+    ).fetchall()
+    if not rows:
+        return None
+    return rows[-1][0], [row[2] for row in rows if row[1] == "remove"]
+
+
+def _document_info(row: tuple[str, ...]) -> DocumentInfo:
+    return DocumentInfo(
+        id=row[0],
+        collection=row[1],
+        title=row[2],
+        uri=row[3],
+        content_type=row[4],
+        metadata=msgspec.json.decode(row[5]),
+        created_at=datetime.fromisoformat(row[6]),
+        updated_at=datetime.fromisoformat(row[7]),
+        characters=int(row[8]),
+        chunks=int(row[9]),
+    )
+
+
+def _hit(chunk_id: int, score: float, scores: LegScores, row: tuple[str, ...]) -> Hit:
+    return Hit(
+        chunk_id=chunk_id,
+        document_id=row[0],
+        collection=row[1],
+        score=score,
+        scores=scores,
+        text=row[2],
+        title=row[3],
+        uri=row[4],
+        headings=msgspec.json.decode(row[5]),
+        start=int(row[6]),
+        end=int(row[7]),
+        metadata=msgspec.json.decode(row[8]),
+    )
+
+
+def _stack(vectors: Sequence[bytes]) -> Float32Array:
+    if not vectors:
+        return np.empty((0, 0), dtype=np.float32)
+    return np.frombuffer(b"".join(vectors), dtype="<f4").reshape(len(vectors), -1).astype(np.float32, copy=False)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")

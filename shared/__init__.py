@@ -1,0 +1,1 @@
+"""What both services stand on: the protocol's messages, the wire, HTTP, SQLite, keys, logs, metrics, traces."""

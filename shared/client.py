@@ -1,0 +1,182 @@
+"""What both clients do: speak MessagePack or JSON, keep a deadline, and retry what is safe to retry.
+
+A call has one deadline for everything, retries included. A request that the server refused for load (429, 503) or that
+never got an answer is sent again, with exponential waiting and whatever Retry-After asks for, as long as the deadline
+allows. That is safe because every write of the protocol is idempotent: it carries ids, which the clients make when the
+caller gave none. Answers of 4xx are never retried; they raise the error class that the server raised.
+"""
+
+import asyncio
+import json
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+from urllib.parse import quote
+
+import aiohttp
+import msgspec
+import tenacity
+from yarl import URL
+
+from shared.errors import SERVICE_ERRORS, Internal, InvalidFields, Malformed, Overloaded, ServiceError, Unavailable
+from shared.messages import CheckReport, Health, Info, Problem
+from shared.tracing import inject_trace
+from shared.wire import JSON, MSGPACK, decode, encode, media_type
+
+AnswerT = TypeVar("AnswerT")
+StructT = TypeVar("StructT", bound=msgspec.Struct)
+
+# Waits double from here with jitter: a restart takes seconds, and a crowd must not come back at once.
+_WAIT = tenacity.wait_random_exponential(multiplier=0.1, max=2.0)
+_CLASSES: Final = {error.code: error for error in SERVICE_ERRORS}
+
+
+class ServiceClient:
+    """Use as an async context manager, or call `close`. One client serves any number of concurrent calls."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        api_key: str | None = None,
+        timeout_s: float = 30.0,
+        encoding: str = MSGPACK,
+        retries: bool = True,
+    ) -> None:
+        """`retries=False` is for callers with a better plan than waiting, such as answering without the other service."""
+        self.url = URL(url)
+        self.timeout_s = timeout_s
+        self._stop = tenacity.stop_before_delay if retries else (lambda _: tenacity.stop_after_attempt(1))
+        self._encoding = media_type(encoding)
+        self._headers = {"Accept": self._encoding, "Content-Type": self._encoding}
+        if api_key:
+            self._headers["Authorization"] = f"Bearer {api_key}"
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def ready(self) -> Health:
+        """Raises Unavailable, saying what it waits for, until the service is ready. Never retried."""
+        return await self._attempt("GET", "/readyz", Health, None, None, {})
+
+    async def info(self) -> Info:
+        return await self._call("GET", "/v1/info", Info)
+
+    async def check(self) -> CheckReport:
+        """Compares every projection with the truth. Needs the scope admin; may take minutes on a large store."""
+        return await self._call("POST", "/v1/check", CheckReport)
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        answer: type[AnswerT],
+        *,
+        body: msgspec.Struct | None = None,
+        query: msgspec.Struct | None = None,
+        timeout_s: float | None = None,
+        bearer: str | None = None,
+    ) -> AnswerT:
+        """Raises ServiceError. `bearer` replaces the client's own key for this call."""
+        limit_s = self.timeout_s if timeout_s is None else timeout_s
+        headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
+        retrying = tenacity.AsyncRetrying(
+            stop=self._stop(limit_s),
+            wait=_wait_s,
+            retry=tenacity.retry_if_exception(_passes),
+            reraise=True,
+        )
+        try:
+            async with asyncio.timeout(limit_s):
+                async for attempt in retrying:
+                    with attempt:
+                        return await self._attempt(method, path, answer, body, query, headers)
+        except TimeoutError as error:
+            raise Unavailable(f"{self.url} did not answer within {limit_s:g} s") from error
+        raise AssertionError("unreachable: the last attempt answers or raises")
+
+    async def _attempt(
+        self,
+        method: str,
+        path: str,
+        answer: type[AnswerT],
+        body: msgspec.Struct | None,
+        query: msgspec.Struct | None,
+        extra_headers: dict[str, str],
+    ) -> AnswerT:
+        headers = self._headers | extra_headers
+        inject_trace(headers)
+        data = None if body is None else encode(body, self._encoding)
+        url = URL(f"{str(self.url).rstrip('/')}{path}", encoded=True).with_query(_query_values(query))
+        try:
+            async with self._open_session().request(method, url, data=data, headers=headers) as response:
+                payload = await response.read()
+                if response.status >= 400:  # noqa: PLR2004 - HTTP's line between answers and errors
+                    raise _error_of(response.status, response.content_type, payload)
+                return decode(payload, media_type(response.content_type), answer)
+        except (aiohttp.ClientError, OSError) as error:
+            raise Unavailable(f"{self.url} cannot be reached: {str(error) or type(error).__name__}") from error
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            # The deadline is ours; aiohttp's own would end calls that a caller gave more time.
+            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None))
+        return self._session
+
+
+def quoted(part: str) -> str:
+    """An id as one path segment, slashes included."""
+    return quote(part, safe="")
+
+
+def build(kind: type[StructT], **fields: Any) -> StructT:
+    """A request from keyword arguments, checked as the server would. Raises InvalidFields before anything is sent."""
+    try:
+        return msgspec.convert({name: value for name, value in fields.items() if value is not None}, kind)
+    except msgspec.ValidationError as error:
+        raise InvalidFields(str(error)) from error
+
+
+def _query_values(query: msgspec.Struct | None) -> dict[str, str]:
+    values = msgspec.to_builtins(query) if query is not None else {}
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
+
+
+def _passes(error: BaseException) -> bool:
+    return isinstance(error, (Unavailable, Overloaded))
+
+
+def _wait_s(state: tenacity.RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    asked_s = error.retry_after_s if isinstance(error, ServiceError) and error.retry_after_s else 0.0
+    return max(asked_s, _WAIT(state))
+
+
+def _error_of(status: int, content_type: str, payload: bytes) -> ServiceError:
+    """The server's own error class. A body that is not problem details comes from something in between, like a proxy."""
+    try:
+        problem = decode(payload, media_type(content_type.replace("problem+", "")), Problem)
+    except ServiceError:
+        detail = f"status {status}: {payload[:200].decode('utf-8', 'replace')}"
+        by_status = next((error for error in SERVICE_ERRORS if error.status == status), None)
+        return (by_status or (Internal if status >= 500 else Malformed))(detail)  # noqa: PLR2004 - as above
+    kind = _CLASSES.get(problem.code, Internal)
+    return kind(
+        problem.detail,
+        errors=problem.errors or (),
+        retry_after_s=problem.retry_after_s,
+        request_id=problem.request_id,
+    )
+
+
+__all__ = ["JSON", "MSGPACK", "ServiceClient", "build", "quoted"]

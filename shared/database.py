@@ -1,0 +1,191 @@
+"""SQLite inside an async service: one thread writes, a few read, and an acknowledged write survives power loss.
+
+One thread owns the write connection and runs whole units of work, each a function of the connection. One hop per unit
+rather than per statement was measured four to six times faster. Units that wait together share one transaction, each in
+its own savepoint (group commit), so `synchronous=FULL` costs one sync per group, not per write; a unit that raises is
+rolled back alone. A unit's caller is answered after the commit, never before.
+
+Rejected: aiosqlite (a hop per statement), a pool of writers (SQLite has one writer anyway; waiting in our queue is fair,
+waiting in its busy handler is not).
+"""
+
+import asyncio
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final, Generic, TypeVar
+
+import sqlite_utils
+from filelock import FileLock, Timeout
+from sqlite_utils import Migrations
+
+from shared.errors import SettingsError, Unavailable
+
+ResultT = TypeVar("ResultT")
+Unit = Callable[[sqlite3.Connection], ResultT]
+
+# A group's first writer waits for the whole group, so it must stay short beside the sync that it saves.
+GROUP_UNITS_MAX: Final = 64
+
+
+class _Pending(Generic[ResultT]):
+    __slots__ = ("future", "unit")
+
+    def __init__(self, unit: Unit[ResultT]) -> None:
+        self.unit = unit
+        self.future: Future[ResultT] = Future()
+
+
+class Database:
+    """Owns one database file. `open` in a thread; `close` is idempotent, finishes what was queued, and later use raises."""
+
+    def __init__(self, path: Path, lock: FileLock, *, readers: int) -> None:
+        self._path = path
+        self._lock = lock
+        self._queue: queue.SimpleQueue[_Pending[Any] | None] = queue.SimpleQueue()
+        self._local = threading.local()
+        self._connections: list[sqlite3.Connection] = []
+        self._readers = ThreadPoolExecutor(readers, thread_name_prefix="sqlite-read", initializer=self._open_reader)
+        self._writer = threading.Thread(target=self._write_loop, name="sqlite-write", daemon=True)
+        self._closing = threading.Lock()
+        self._closed = False
+
+    @classmethod
+    def open(cls, path: Path, migrations: Migrations, *, readers: int) -> "Database":
+        """Makes or opens the file and brings its schema up to date. Blocking.
+
+        Raises SettingsError where another process has it open: two owners would each trust their own projections.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = FileLock(path.with_suffix(".lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise SettingsError(f"{path} is in use by another process; stop it, or choose another data_dir") from error
+        database = cls(path, lock, readers=readers)
+        connection = database._connect()
+        connection.execute("PRAGMA journal_mode = WAL")
+        migrations.apply(sqlite_utils.Database(connection))
+        connection.close()
+        database._writer.start()
+        return database
+
+    async def write(self, unit: Unit[ResultT]) -> ResultT:
+        """Runs `unit` inside a transaction; returns once it is durable. What it raises, this raises, and nothing is written."""
+        return await asyncio.wrap_future(self._submit(unit))
+
+    async def read(self, unit: Unit[ResultT]) -> ResultT:
+        """Runs `unit` on a connection that cannot write, inside one snapshot."""
+        if self._closed:
+            raise Unavailable("the store is closed", retry_after_s=1.0)
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._run_read, unit)
+
+    def close(self) -> None:
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+        self._queue.put(None)
+        self._writer.join()
+        self._readers.shutdown(wait=True)
+        for connection in self._connections:
+            connection.close()
+        self._lock.release()
+
+    def _submit(self, unit: Unit[ResultT]) -> Future[ResultT]:
+        pending = _Pending(unit)
+        with self._closing:  # so that nothing is queued behind the writer's last entry
+            if self._closed:
+                raise Unavailable("the store is closed", retry_after_s=1.0)
+            self._queue.put(pending)
+        return pending.future
+
+    def _run_read(self, unit: Unit[ResultT]) -> ResultT:
+        connection: sqlite3.Connection = self._local.connection
+        connection.execute("BEGIN")
+        try:
+            return unit(connection)
+        finally:
+            connection.execute("ROLLBACK")
+
+    def _write_loop(self) -> None:
+        connection = self._connect()
+        try:
+            while True:
+                group, last = self._take_group()
+                if group:
+                    _commit_group(connection, group)
+                if last:
+                    return
+        finally:
+            connection.close()
+
+    def _take_group(self) -> tuple[list[_Pending[Any]], bool]:
+        group: list[_Pending[Any]] = []
+        pending = self._queue.get()
+        while pending is not None:
+            if pending.future.set_running_or_notify_cancel():
+                group.append(pending)
+            if len(group) == GROUP_UNITS_MAX:
+                return group, False
+            try:
+                pending = self._queue.get_nowait()
+            except queue.Empty:
+                return group, False
+        return group, True
+
+    def _open_reader(self) -> None:
+        connection = self._connect()
+        connection.execute("PRAGMA query_only = ON")
+        self._connections.append(connection)
+        self._local.connection = connection
+
+    def _connect(self) -> sqlite3.Connection:
+        # Closed by another thread than the one that used it, after that thread has ended.
+        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=5.0)
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA synchronous = FULL")
+        return connection
+
+
+def _commit_group(connection: sqlite3.Connection, group: list[_Pending[Any]]) -> None:
+    """Runs the units of a group in one transaction and answers each, after the commit."""
+    outcomes: list[tuple[_Pending[Any], Any, BaseException | None]] = []
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        outcomes.extend(_run_unit(connection, pending) for pending in group)
+        connection.execute("COMMIT")
+    except sqlite3.Error as error:  # disk full, I/O error: nothing of the group is durable
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        failure = Unavailable(f"the store could not commit: {error}", retry_after_s=5.0)
+        failure.__cause__ = error
+        outcomes = [(pending, None, failure) for pending in group]
+    for pending, result, raised in outcomes:
+        if raised is not None:
+            pending.future.set_exception(raised)
+        else:
+            pending.future.set_result(result)
+
+
+def _run_unit(
+    connection: sqlite3.Connection, pending: _Pending[Any]
+) -> tuple[_Pending[Any], Any, BaseException | None]:
+    connection.execute("SAVEPOINT unit")
+    try:
+        result = pending.unit(connection)
+    except Exception as error:  # noqa: BLE001 - handed to the caller that sent the unit
+        connection.execute("ROLLBACK TO unit")
+        connection.execute("RELEASE unit")
+        return pending, None, error
+    connection.execute("RELEASE unit")
+    return pending, result, None
+
+
+def integrity_problems(connection: sqlite3.Connection) -> list[str]:
+    """What SQLite itself finds wrong with the file; empty when sound."""
+    found = [row[0] for row in connection.execute("PRAGMA integrity_check") if row[0] != "ok"]
+    return found + [f"broken reference from {row[0]}" for row in connection.execute("PRAGMA foreign_key_check")]

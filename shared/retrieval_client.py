@@ -1,0 +1,145 @@
+"""The retrieval service's client. It stands in `shared` because memory uses it too; users import it from `diptych`."""
+
+import uuid
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from shared.client import ServiceClient, build, quoted
+from shared.errors import InvalidFields
+from shared.messages import Deleted, PageQuery
+from shared.retrieval_messages import (
+    Collection,
+    CollectionPage,
+    CollectionSpec,
+    Document,
+    DocumentIn,
+    DocumentPage,
+    DocumentsDelete,
+    EmbedAnswer,
+    EmbedRequest,
+    Fusion,
+    IngestAnswer,
+    IngestRequest,
+    Job,
+    JobPage,
+    JobsQuery,
+    JobStatus,
+    SearchAnswer,
+    SearchMode,
+    SearchRequest,
+)
+from shared.vectors import Vector
+
+URL_DEFAULT = "http://127.0.0.1:7801"
+
+
+class RetrievalClient(ServiceClient):
+    """Every method raises ServiceError (shared/errors.py): NotFound, InvalidFields, Unavailable and so on."""
+
+    def __init__(self, url: str = URL_DEFAULT, **options: Any) -> None:
+        super().__init__(url, **options)
+
+    async def put_collection(self, name: str, spec: CollectionSpec | None = None) -> Collection:
+        return await self._call("PUT", _collection(name), Collection, body=spec or CollectionSpec())
+
+    async def collection(self, name: str) -> Collection:
+        return await self._call("GET", _collection(name), Collection)
+
+    async def collections(self, *, cursor: str | None = None, limit: int = 100) -> CollectionPage:
+        return await self._call("GET", "/v1/collections", CollectionPage, query=PageQuery(cursor=cursor, limit=limit))
+
+    async def delete_collection(self, name: str) -> Deleted:
+        return await self._call("DELETE", _collection(name), Deleted)
+
+    async def ingest(
+        self,
+        collection: str,
+        documents: Iterable[DocumentIn | Mapping[str, Any]],
+        *,
+        wait: bool = True,
+        timeout_s: float | None = None,
+    ) -> IngestAnswer:
+        """With `wait`, returns when the documents are searchable. Documents without an id get one here, so that a retry
+        stores nothing twice."""
+        request = IngestRequest(documents=[_with_id(document) for document in documents], wait=wait)
+        path = f"{_collection(collection)}/documents"
+        return await self._call("POST", path, IngestAnswer, body=request, timeout_s=timeout_s)
+
+    async def documents(self, collection: str, *, cursor: str | None = None, limit: int = 100) -> DocumentPage:
+        query = PageQuery(cursor=cursor, limit=limit)
+        return await self._call("GET", f"{_collection(collection)}/documents", DocumentPage, query=query)
+
+    async def document(self, collection: str, document_id: str) -> Document:
+        return await self._call("GET", f"{_collection(collection)}/documents/{quoted(document_id)}", Document)
+
+    async def delete_document(self, collection: str, document_id: str) -> Deleted:
+        return await self._call("DELETE", f"{_collection(collection)}/documents/{quoted(document_id)}", Deleted)
+
+    async def delete_documents(self, collection: str, ids: Iterable[str]) -> Deleted:
+        request = build(DocumentsDelete, ids=list(ids))
+        return await self._call("POST", f"{_collection(collection)}/documents/delete", Deleted, body=request)
+
+    async def jobs(self, *, status: JobStatus | None = None, cursor: str | None = None, limit: int = 100) -> JobPage:
+        return await self._call("GET", "/v1/jobs", JobPage, query=JobsQuery(status=status, cursor=cursor, limit=limit))
+
+    async def job(self, job_id: str) -> Job:
+        return await self._call("GET", f"/v1/jobs/{quoted(job_id)}", Job)
+
+    async def cancel_job(self, job_id: str) -> Job:
+        return await self._call("POST", f"/v1/jobs/{quoted(job_id)}/cancel", Job)
+
+    async def search(
+        self,
+        query: str | None = None,
+        *,
+        collection: str | None = None,
+        collections: list[str] | None = None,
+        vector: Vector | None = None,
+        mode: SearchMode = "hybrid",
+        limit: int = 10,
+        fusion: Fusion | None = None,
+        candidates: int = 100,
+        max_tokens: int | None = None,
+        explain: bool = False,
+        bearer: str | None = None,
+        timeout_s: float | None = None,
+    ) -> SearchAnswer:
+        request = SearchRequest(
+            query=query,
+            vector=vector,
+            collection=collection,
+            collections=collections,
+            mode=mode,
+            limit=limit,
+            fusion=fusion,
+            candidates=candidates,
+            max_tokens=max_tokens,
+            explain=explain,
+        )
+        return await self._call("POST", "/v1/search", SearchAnswer, body=request, bearer=bearer, timeout_s=timeout_s)
+
+    async def embed(
+        self,
+        texts: list[str],
+        *,
+        kind: Literal["query", "document"],
+        model: str | None = None,
+        timeout_s: float | None = None,
+    ) -> EmbedAnswer:
+        request = EmbedRequest(texts=texts, kind=kind, model=model)
+        return await self._call("POST", "/v1/embed", EmbedAnswer, body=request, timeout_s=timeout_s)
+
+
+def _collection(name: str) -> str:
+    return f"/v1/collections/{quoted(name)}"
+
+
+def _with_id(document: DocumentIn | Mapping[str, Any]) -> DocumentIn:
+    if not isinstance(document, DocumentIn):
+        try:
+            document = msgspec.convert(dict(document), DocumentIn)
+        except msgspec.ValidationError as error:
+            raise InvalidFields(str(error)) from error
+    return document if document.id else msgspec.structs.replace(document, id=uuid.uuid4().hex)

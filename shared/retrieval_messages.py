@@ -1,0 +1,255 @@
+"""The retrieval service's messages. The contract is in docs/PROTOCOL.md; here are its types."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
+
+from shared.fusion import ALPHA_DEFAULT, K_DEFAULT, FusionMethod
+from shared.messages import Answer, FilledText, Id, Metadata, PageQuery, Request, Text, Title
+from shared.vectors import Vector, Vectors
+
+# Longer is not a question; the embedding model reads 256 tokens of it anyway.
+QUERY_LENGTH_MAX = 8192
+# Deeper candidate lists cost time and change no top ten (research: 100 to 200 a leg).
+CANDIDATES_MAX = 1000
+# One batch is decoded, checked and journaled as a whole.
+DOCUMENTS_PER_REQUEST_MAX = 10_000
+
+Query = Annotated[str, Meta(min_length=1, max_length=QUERY_LENGTH_MAX, pattern=r"^[^\x00]*$(?!\n)")]
+SearchMode = Literal["hybrid", "dense", "lexical"]
+JobStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+IngestStatus = Literal["created", "replaced", "unchanged", "failed"]
+TERMINAL: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
+
+
+class Chunking(Request, frozen=True, kw_only=True, omit_defaults=False):
+    """How documents are cut. A chunk never exceeds what the model reads, whatever `max_tokens` says."""
+
+    max_tokens: Annotated[int, Meta(ge=16, le=8192)] = 256
+    overlap_tokens: Annotated[int, Meta(ge=0, le=1024)] = 0
+
+
+class Fusion(Request, frozen=True, kw_only=True, omit_defaults=False):
+    """How the legs of a hybrid search become one list. `alpha` is the dense leg's weight, `k` the constant of rrf."""
+
+    method: FusionMethod = "relative"
+    alpha: Annotated[float, Meta(ge=0, le=1)] = ALPHA_DEFAULT
+    k: Annotated[int, Meta(ge=1, le=10_000)] = K_DEFAULT
+
+
+class CollectionSpec(Request, frozen=True, kw_only=True):
+    """What can be chosen for a collection. What is left out keeps its value, or gets the default in a new one."""
+
+    model: Id | None = None
+    chunking: Chunking | None = None
+    fusion: Fusion | None = None
+    description: Annotated[Text, Meta(max_length=2000)] | None = None
+
+
+class Collection(Answer, frozen=True, kw_only=True):
+    name: str
+    model: str
+    chunking: Chunking
+    fusion: Fusion
+    description: str
+    documents: int
+    chunks: int
+    sequence: int
+    created_at: datetime
+
+
+class CollectionPage(Answer, frozen=True, kw_only=True):
+    items: list[Collection]
+    next_cursor: str | None = None
+
+
+class DocumentIn(Request, frozen=True, kw_only=True):
+    """One of `text` and `content`. Without an id it gets a new one, so a retry would store it again: send ids."""
+
+    id: Id | None = None
+    text: Text | None = None
+    content: bytes | None = None
+    content_type: Annotated[str, Meta(max_length=256)] | None = None
+    title: Title | None = None
+    uri: Annotated[Text, Meta(max_length=4096)] | None = None
+    metadata: Metadata | None = None
+
+
+class IngestRequest(Request, frozen=True, kw_only=True):
+    documents: Annotated[list[DocumentIn], Meta(min_length=1, max_length=DOCUMENTS_PER_REQUEST_MAX)]
+    wait: bool = False
+
+
+class ItemError(Answer, frozen=True, kw_only=True):
+    id: str
+    message: str
+
+
+class Job(Answer, frozen=True, kw_only=True):
+    """`done` counts items that ended, `failed` those of them that failed; `errors` holds the first hundred."""
+
+    id: str
+    kind: Literal["ingest"]
+    collection: str
+    status: JobStatus
+    total: int
+    done: int
+    failed: int
+    errors: list[ItemError]
+    created_at: datetime
+    updated_at: datetime
+
+
+class JobPage(Answer, frozen=True, kw_only=True):
+    items: list[Job]
+    next_cursor: str | None = None
+
+
+class IngestResult(Answer, frozen=True, kw_only=True):
+    id: str
+    status: IngestStatus
+    chunks: int
+    error: str | None = None
+
+
+class IngestAnswer(Answer, frozen=True, kw_only=True):
+    """`results` comes with `wait`. `duplicates` lists ids that stood more than once in the batch: the last one won."""
+
+    job: Job
+    results: list[IngestResult] | None = None
+    duplicates: list[str] | None = None
+
+
+class ChunkInfo(Answer, frozen=True, kw_only=True):
+    """`text` is the document's text from `start` to `end`, in characters."""
+
+    id: int
+    text: str
+    start: int
+    end: int
+    headings: list[str]
+
+
+class DocumentInfo(Answer, frozen=True, kw_only=True):
+    id: str
+    collection: str
+    title: str
+    uri: str
+    content_type: str
+    metadata: dict[str, Any]
+    chunks: int
+    characters: int
+    created_at: datetime
+    updated_at: datetime
+
+
+class Document(DocumentInfo, frozen=True, kw_only=True):
+    text: str
+    passages: list[ChunkInfo]
+
+
+class DocumentPage(Answer, frozen=True, kw_only=True):
+    items: list[DocumentInfo]
+    next_cursor: str | None = None
+
+
+class DocumentsDelete(Request, frozen=True, kw_only=True):
+    ids: Annotated[list[Id], Meta(min_length=1, max_length=DOCUMENTS_PER_REQUEST_MAX)]
+
+
+class SearchRequest(Request, frozen=True, kw_only=True):
+    """One of `query` and `vector`, or both: then the vector serves the dense leg and the query the lexical one.
+
+    Without a collection, all collections of the tenant are searched.
+    """
+
+    query: Query | None = None
+    vector: Vector | None = None
+    collection: Id | None = None
+    collections: Annotated[list[Id], Meta(min_length=1, max_length=32)] | None = None
+    mode: SearchMode = "hybrid"
+    limit: Annotated[int, Meta(ge=1, le=CANDIDATES_MAX)] = 10
+    fusion: Fusion | None = None
+    candidates: Annotated[int, Meta(ge=1, le=CANDIDATES_MAX)] = 100
+    max_tokens: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+    explain: bool = False
+
+
+class LegScores(Answer, frozen=True, kw_only=True):
+    """What each leg said of a hit; a leg that did not return it is absent. Ranks start at 1."""
+
+    dense: float | None = None
+    dense_rank: int | None = None
+    lexical: float | None = None
+    lexical_rank: int | None = None
+
+
+class Hit(Answer, frozen=True, kw_only=True):
+    chunk_id: int
+    document_id: str
+    collection: str
+    score: float
+    scores: LegScores
+    text: str
+    title: str
+    uri: str
+    headings: list[str]
+    start: int
+    end: int
+    metadata: dict[str, Any]
+
+
+class Stages(Answer, frozen=True, kw_only=True):
+    """Milliseconds spent in each stage. The legs run side by side, so they do not add up to the total."""
+
+    resolve: float
+    embed: float
+    dense: float
+    lexical: float
+    fuse: float
+    fetch: float
+
+
+class CollectionPlan(Answer, frozen=True, kw_only=True):
+    collection: str
+    dense: Literal["exact", "off"]
+    lexical: Literal["bm25", "off"]
+    chunks: int
+    sequence: int
+
+
+class Plan(Answer, frozen=True, kw_only=True):
+    mode: SearchMode
+    fusion: Fusion
+    candidates: int
+    model: str
+    collections: list[CollectionPlan]
+    stages_ms: Stages
+
+
+class SearchAnswer(Answer, frozen=True, kw_only=True):
+    """`sequence` is the last change that the indexes of every searched collection had taken in."""
+
+    hits: list[Hit]
+    sequence: int
+    took_ms: float
+    plan: Plan | None = None
+
+
+class EmbedRequest(Request, frozen=True, kw_only=True):
+    texts: Annotated[list[FilledText], Meta(min_length=1, max_length=1024)]
+    kind: Literal["query", "document"]
+    collection: Id | None = None
+    model: Id | None = None
+
+
+class EmbedAnswer(Answer, frozen=True, kw_only=True):
+    """`vectors` has shape (texts, dimensions), float32, unit length."""
+
+    model: str
+    vectors: Vectors
+
+
+class JobsQuery(PageQuery, frozen=True, kw_only=True):
+    status: JobStatus | None = None

@@ -1,0 +1,65 @@
+"""A route is a value: where it is, who may call it, what comes in, what goes out, and the function in between.
+
+The server dispatches by these values, `/openapi.json` is generated from them, and tests walk over them, so that a route
+cannot exist without being typed, guarded and documented.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from shared.keys import Principal, Scope
+from shared.messages import Id
+
+BodyT = TypeVar("BodyT")
+QueryT = TypeVar("QueryT")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call(Generic[BodyT, QueryT]):
+    """One authenticated, decoded request."""
+
+    principal: Principal
+    path: Mapping[str, str]
+    body: BodyT
+    query: QueryT
+    # The caller's own key, so that memory asks retrieval with the caller's rights and no others.
+    bearer: str | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """For handlers whose status is not always 200."""
+
+    status: int
+    message: msgspec.Struct
+
+
+Handler = Callable[[Any, Call[Any, Any]], Awaitable["msgspec.Struct | Reply"]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    method: str
+    path: str
+    summary: str
+    handler: Handler
+    scope: Scope | None
+    answers: Mapping[int, type[msgspec.Struct]]
+    body: type[msgspec.Struct] | None = None
+    # A body that may be left out altogether, when every field has a default.
+    body_optional: bool = False
+    query: type[msgspec.Struct] | None = None
+
+    @property
+    def operation_id(self) -> str:
+        return self.handler.__name__
+
+    @property
+    def path_names(self) -> tuple[str, ...]:
+        return tuple(part[1:-1] for part in self.path.split("/") if part.startswith("{"))
+
+
+PathId = Id

@@ -1,0 +1,317 @@
+"""HTTP: one way in and one way out for every route of both services.
+
+    observe (id, trace, log, metrics, limits, errors) -> endpoint (key, scope, decode) -> handler -> encode
+
+A handler only ever sees a decoded, authorised call and answers a message or raises. Whatever it raises becomes problem
+details here and nowhere else.
+"""
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import structlog
+from aiohttp import web
+from opentelemetry.trace import Tracer
+from prometheus_client import CollectorRegistry
+from yarl import URL
+
+from shared.errors import (
+    Forbidden,
+    Internal,
+    InvalidFields,
+    Malformed,
+    MethodNotAllowed,
+    NotFound,
+    Overloaded,
+    ServiceError,
+    TooLarge,
+    Unavailable,
+)
+from shared.keys import Authenticator, KeyFile, Principal, bearer_token
+from shared.messages import Health, Id, Problem
+from shared.metrics import CONTENT_TYPE, HttpMetrics
+from shared.openapi import describe_api
+from shared.routes import Call, Reply, Route
+from shared.settings import ServiceSettings, is_loopback
+from shared.tracing import make_tracer, server_span
+from shared.wire import convert, decode, encode, media_type, negotiate
+
+REQUEST_ID_HEADER: Final = "X-Request-Id"
+_REQUEST_ID_LENGTH_MAX: Final = 128
+
+log = structlog.get_logger()
+
+Readiness = Callable[[], Awaitable[list[str]]]
+
+
+async def _starting() -> list[str]:
+    return ["the service is starting"]
+
+
+@dataclass(slots=True, kw_only=True)
+class Server:
+    """What the HTTP layer of one service holds."""
+
+    settings: ServiceSettings
+    version: str
+    authenticator: Authenticator
+    metrics: HttpMetrics
+    tracer: Tracer
+    # What still stands between the service and being ready; empty when it is.
+    readiness: Readiness = field(default=_starting)
+    draining: bool = False
+    in_flight: int = 0
+    # Set by a signal, or by a part without which the service is of no use; then `fatal` says why.
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    fatal: BaseException | None = None
+
+    def fail(self, error: BaseException) -> None:
+        """Ends the process: it drains, closes, and leaves with this error."""
+        self.fatal = error
+        self.stop.set()
+
+
+SERVER: Final = web.AppKey("server", Server)
+SERVICE: Final = web.AppKey("service", object)
+_REQUEST_ID: Final = web.RequestKey("request_id", str)
+_PRINCIPAL: Final = web.RequestKey("principal", Principal)
+
+
+def make_server(settings: ServiceSettings, version: str) -> Server:
+    """Raises SettingsError where the server would be open to others than this machine."""
+    service_key = settings.service_key.get_secret_value() if settings.service_key else None
+    return Server(
+        settings=settings,
+        version=version,
+        authenticator=Authenticator(
+            KeyFile(settings.keys_file), service_key=service_key, loopback=is_loopback(settings.host)
+        ),
+        metrics=HttpMetrics(CollectorRegistry()),
+        tracer=make_tracer(settings.service),
+    )
+
+
+def build_app(
+    server: Server,
+    routes: Sequence[Route],
+    lifetimes: Sequence[Callable[[web.Application], AsyncIterator[None]]] = (),
+) -> web.Application:
+    """The service object is put under SERVICE by one of the `lifetimes`, which start in order and end in reverse."""
+    app = web.Application(middlewares=[_observe], client_max_size=server.settings.body_bytes_max)
+    app[SERVER] = server
+    for route in routes:
+        app.router.add_route(route.method, route.path, _endpoint(route))
+    openapi = describe_api(title=f"Diptych {server.settings.service}", version=server.version, routes=routes)
+    app.router.add_get("/healthz", _healthz)
+    app.router.add_get("/readyz", _readyz)
+    app.router.add_get("/metrics", _metrics)
+    app.router.add_get("/openapi.json", _serve_json(openapi))
+    app.cleanup_ctx.extend(lifetimes)
+    app.on_cleanup.append(_close_keys)
+    return app
+
+
+async def _close_keys(app: web.Application) -> None:
+    app[SERVER].authenticator.close()
+
+
+def _endpoint(route: Route) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def handle(request: web.Request) -> web.Response:
+        server = request.app[SERVER]
+        # Checked here and not for every path, so that probes and scrapes get through a stampede.
+        if server.in_flight > server.settings.requests_in_flight_max:
+            raise Overloaded("too many requests at once; try again shortly", retry_after_s=1.0)
+        authorization = request.headers.get("Authorization")
+        principal = await server.authenticator.authenticate(authorization)
+        if principal.key_id is None:
+            _refuse_web_pages(request)
+        request[_PRINCIPAL] = principal
+        if route.scope:
+            principal.require(route.scope)
+        call = Call(
+            principal=principal,
+            path=_path_values(request),
+            query=convert(_query_values(request), route.query, root="query") if route.query else None,
+            body=await _body(request, route),
+            bearer=bearer_token(authorization),
+        )
+        reply = await route.handler(request.app[SERVICE], call)
+        status, message = (reply.status, reply.message) if isinstance(reply, Reply) else (200, reply)
+        return _respond(request, status, message)
+
+    return handle
+
+
+def _refuse_web_pages(request: web.Request) -> None:
+    """An open server answers programs on this machine, not pages that a browser on it happens to show: neither from
+    another origin, nor under a foreign name that was made to point here (DNS rebinding). Raises Forbidden."""
+    for header in ("Host", "Origin"):
+        value = request.headers.get(header)
+        name = URL(value if header == "Origin" else f"http://{value}").host if value else None
+        if value and not is_loopback(name or ""):
+            raise Forbidden(f"a server without API keys answers only its own machine, not {header} {value!r}")
+
+
+def _path_values(request: web.Request) -> dict[str, str]:
+    return {
+        name: convert({name: value}, dict[str, Id], root="path")[name] for name, value in request.match_info.items()
+    }
+
+
+def _query_values(request: web.Request) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for name, value in request.query.items():
+        if name in values:
+            raise InvalidFields(f"query.{name}: given more than once")
+        values[name] = value
+    return values
+
+
+async def _body(request: web.Request, route: Route) -> Any:
+    if route.body is None:
+        return None
+    data = await request.read()
+    if not data and route.body_optional:
+        return route.body()
+    if not data:
+        raise Malformed("the body is empty; send a JSON or MessagePack object")
+    return decode(data, media_type(request.headers.get("Content-Type")), route.body)
+
+
+def _respond(request: web.Request, status: int, message: object, *, problem: bool = False) -> web.Response:
+    media = negotiate(request.headers.get("Accept"), request.headers.get("Content-Type"))
+    body = encode(message, media)
+    return web.Response(status=status, body=body, content_type=media.replace("/", "/problem+") if problem else media)
+
+
+@web.middleware
+async def _observe(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    server = request.app[SERVER]
+    route = request.match_info.route.resource
+    name = route.canonical if route else "unmatched"
+    request[_REQUEST_ID] = request_id = _request_id(request)
+    started = time.perf_counter()
+    with (
+        structlog.contextvars.bound_contextvars(request_id=request_id),
+        server_span(server.tracer, f"{request.method} {name}", request.headers),
+    ):
+        response = await _answer(request, handler, server)
+        response.headers[REQUEST_ID_HEADER] = request_id
+        elapsed = time.perf_counter() - started
+        server.metrics.requests.labels(request.method, name, response.status).inc()
+        server.metrics.seconds.labels(request.method, name).observe(elapsed)
+        _log_request(request, response, name, elapsed)
+    return response
+
+
+async def _answer(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]], server: Server
+) -> web.StreamResponse:
+    """The handler's answer, or the problem it met. Cancellation passes: the caller is gone."""
+    settings = server.settings
+    server.in_flight += 1
+    server.metrics.in_flight.inc()
+    try:
+        async with asyncio.timeout(settings.request_timeout_s):
+            return await handler(request)
+    except ServiceError as error:
+        return _problem(request, error)
+    except web.HTTPException as error:
+        return _problem(request, _translate(request, error))
+    except TimeoutError:
+        return _problem(request, Unavailable(f"not done within {settings.request_timeout_s:g} s", retry_after_s=1.0))
+    except Exception:
+        log.exception("request_failed")
+        detail = f"an internal error; the server's log has it under request id {request[_REQUEST_ID]}"
+        return _problem(request, Internal(detail))
+    finally:
+        server.in_flight -= 1
+        server.metrics.in_flight.dec()
+
+
+def _translate(request: web.Request, error: web.HTTPException) -> ServiceError:
+    """aiohttp's own refusals in our words."""
+    match error:
+        case web.HTTPRequestEntityTooLarge():
+            limit = request.app[SERVER].settings.body_bytes_max
+            return TooLarge(f"the body is larger than {limit} bytes (body_bytes_max); send smaller batches")
+        case web.HTTPMethodNotAllowed():
+            allowed = ", ".join(sorted(error.allowed_methods))
+            return MethodNotAllowed(f"{request.method} is not allowed on {request.path}; allowed: {allowed}")
+        case web.HTTPNotFound():
+            return NotFound(f"there is no route {request.method} {request.path}; /openapi.json lists them")
+        case _:
+            return Malformed(error.reason)
+
+
+def _problem(request: web.Request, error: ServiceError) -> web.Response:
+    problem = Problem(
+        type=f"urn:diptych:problem:{error.code}",
+        title=error.title,
+        status=error.status,
+        detail=error.detail,
+        code=error.code,
+        request_id=request[_REQUEST_ID],
+        errors=list(error.errors) or None,
+        retry_after_s=error.retry_after_s,
+    )
+    response = _respond(request, error.status, problem, problem=True)
+    if error.retry_after_s is not None:
+        response.headers["Retry-After"] = str(max(1, round(error.retry_after_s)))
+    if error.status == 401:  # noqa: PLR2004 - HTTP's number for it
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+def _request_id(request: web.Request) -> str:
+    """The caller's own id when it is harmless in a log, else a new one."""
+    given = request.headers.get(REQUEST_ID_HEADER, "")
+    if 0 < len(given) <= _REQUEST_ID_LENGTH_MAX and given.isascii() and given.isprintable():
+        return given
+    return uuid.uuid4().hex
+
+
+def _log_request(request: web.Request, response: web.StreamResponse, route: str, elapsed_s: float) -> None:
+    principal = request.get(_PRINCIPAL)
+    # Probes and scrapes come every few seconds and say nothing.
+    method = log.debug if route in {"/healthz", "/readyz", "/metrics"} else log.info
+    method(
+        "request",
+        method=request.method,
+        route=route,
+        status=response.status,
+        ms=round(elapsed_s * 1000, 2),
+        tenant=principal.tenant if principal else None,
+        key_id=principal.key_id if principal else None,
+    )
+
+
+async def _healthz(request: web.Request) -> web.Response:
+    return _respond(request, 200, Health(status="alive"))
+
+
+async def _readyz(request: web.Request) -> web.Response:
+    server = request.app[SERVER]
+    waiting_for = ["the server is shutting down"] if server.draining else await server.readiness()
+    if waiting_for:
+        raise Unavailable("not ready: " + "; ".join(waiting_for), retry_after_s=1.0)
+    return _respond(request, 200, Health(status="ready"))
+
+
+async def _metrics(request: web.Request) -> web.Response:
+    return web.Response(body=request.app[SERVER].metrics.render(), headers={"Content-Type": CONTENT_TYPE})
+
+
+def _serve_json(document: dict[str, Any]) -> Callable[[web.Request], Awaitable[web.Response]]:
+    body = encode(document, "application/json")
+
+    async def serve(_request: web.Request) -> web.Response:
+        return web.Response(body=body, content_type="application/json")
+
+    return serve

@@ -1,0 +1,126 @@
+"""Settings of a service: a frozen value, read once from flags and the environment, checked whole.
+
+`DIPTYCH_X` sets x for both services, `DIPTYCH_RETRIEVAL_X` or `DIPTYCH_MEMORY_X` for one; a flag wins over both. Every
+problem is reported together, and so is a variable that no service knows, since a misspelt limit is no limit.
+docs/OPERATIONS.md lists them all; a test fails when one is missing there.
+"""
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeVar
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from shared.errors import SettingsError
+
+MIB = 1024 * 1024
+ENV_PREFIX = "DIPTYCH_"
+
+SettingsT = TypeVar("SettingsT", bound="ServiceSettings")
+
+
+class ServiceSettings(BaseSettings):
+    """What both services have."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid")
+    service: ClassVar[str]
+
+    host: str = Field("127.0.0.1", description="Address to listen on. Anything but loopback needs API keys.")
+    port: int = Field(0, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    data_dir: Path = Field(
+        Path("~/.diptych"), description="Where everything is kept; each service has its own folder in it."
+    )
+    keys_path: Path | None = Field(None, description="The file of API keys; by default keys.db in data_dir.")
+    service_key: SecretStr | None = Field(
+        None,
+        min_length=24,
+        description="A secret that both services share. With it memory may embed through retrieval; it opens no tenant.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level logged.")
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="`auto` is console on a terminal, else JSON lines."
+    )
+    body_bytes_max: int = Field(
+        16 * MIB, ge=1024, description="Largest request body. A batch is held in memory while it is checked."
+    )
+    metadata_bytes_max: int = Field(
+        16 * 1024, ge=2, description="Largest metadata object, as JSON. Metadata comes back with every hit."
+    )
+    requests_in_flight_max: int = Field(
+        256, ge=1, description="Requests worked on at once; the next is answered 429. Bounds memory under a stampede."
+    )
+    request_timeout_s: float = Field(
+        60.0, gt=0, description="Longest time spent on one request, then 503. Above the slowest honest request."
+    )
+    drain_timeout_s: float = Field(
+        10.0,
+        ge=0,
+        description="On SIGTERM, how long requests in flight may finish. Keep it under your platform's grace.",
+    )
+    read_connections: int = Field(
+        4, ge=1, le=64, description="SQLite connections for reading. More than a few cores can use only cost memory."
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        del env_settings, dotenv_settings, file_secret_settings
+        own = EnvSettingsSource(settings_cls, env_prefix=f"{ENV_PREFIX}{cls.service.upper()}_")
+        both = EnvSettingsSource(settings_cls, env_prefix=ENV_PREFIX)
+        return init_settings, own, both
+
+    @property
+    def directory(self) -> Path:
+        """This service's own folder."""
+        return self.data_dir.expanduser() / self.service
+
+    @property
+    def keys_file(self) -> Path:
+        return (self.keys_path or self.data_dir / "keys.db").expanduser()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address can only mean this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def load_settings(kind: type[SettingsT], flags: dict[str, Any]) -> SettingsT:
+    """Raises SettingsError that lists every problem. `flags` that are None were not given."""
+    given = {name: value for name, value in flags.items() if value is not None}
+    problems = [f"{name}: no service has this setting" for name in _unknown_variables(kind)]
+    try:
+        settings = kind(**given)
+    except ValidationError as error:
+        problems += [f"{_label(kind, part['loc'])}: {part['msg']}" for part in error.errors(include_input=False)]
+    else:
+        if not problems:
+            return settings
+    raise SettingsError("these settings cannot be used:\n" + "\n".join(f"  {problem}" for problem in problems))
+
+
+def _label(kind: type[ServiceSettings], location: tuple[int | str, ...]) -> str:
+    name = ".".join(str(part) for part in location)
+    flag, variable = name.replace("_", "-"), name.upper()
+    return f"--{flag} / {ENV_PREFIX}{variable} / {ENV_PREFIX}{kind.service.upper()}_{variable}"
+
+
+def _unknown_variables(kind: type[ServiceSettings]) -> list[str]:
+    """Variables with this service's prefix that name none of its settings. `DIPTYCH_X` may be the other service's."""
+    prefix = f"{ENV_PREFIX}{kind.service.upper()}_"
+    # Where the services are, for clients and for memory: not a setting `url` of either.
+    foreign = {f"{ENV_PREFIX}RETRIEVAL_URL", f"{ENV_PREFIX}MEMORY_URL"}
+    known = {prefix + name.upper() for name in kind.model_fields} | foreign
+    return sorted(name for name in os.environ if name.startswith(prefix) and name not in known)
