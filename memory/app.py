@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from typing import Final
 
@@ -21,6 +20,7 @@ from memory.store import Store
 from shared.database import Database
 from shared.retrieval_client import RetrievalClient
 from shared.server import SERVER, SERVICE, build_app, make_server
+from shared.threads import open_pool
 
 log = structlog.get_logger()
 
@@ -46,7 +46,7 @@ async def _start(app: web.Application, settings: MemorySettings, stack: AsyncExi
     )
     stack.push_async_callback(asyncio.to_thread, database.close)
     store = Store(database)
-    threads = stack.enter_context(ThreadPoolExecutor(_INDEX_THREADS, thread_name_prefix="index"))
+    threads = open_pool(stack, _INDEX_THREADS, name="index")
     service_key = settings.service_key.get_secret_value() if settings.service_key else None
     # No retries: recall has its own answer to an outage, and the background its own patience.
     embed_client = RetrievalClient(settings.retrieval_url, api_key=service_key, retries=False)

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Final
@@ -26,6 +25,7 @@ from retrieval.store import Store
 from shared.database import Database
 from shared.errors import SettingsError
 from shared.server import SERVER, SERVICE, build_app, make_server
+from shared.threads import open_pool
 
 log = structlog.get_logger()
 
@@ -57,8 +57,8 @@ async def _start(app: web.Application, settings: RetrievalSettings, load: LoadEm
     store = Store(database)
     rows = await store.every_collection()
     _refuse_other_model(rows, settings)
-    search_threads = stack.enter_context(ThreadPoolExecutor(settings.search_threads, thread_name_prefix="search"))
-    ingest_threads = stack.enter_context(ThreadPoolExecutor(_INGEST_THREADS, thread_name_prefix="ingest"))
+    search_threads = open_pool(stack, settings.search_threads, name="search")
+    ingest_threads = open_pool(stack, _INGEST_THREADS, name="ingest")
     batcher = Batcher(
         load,
         registry=registry,

@@ -1,12 +1,20 @@
-"""Typed hand-over of blocking work to a given pool of threads."""
+"""Pools of threads that end with the service, and the typed hand-over of blocking work to one of them."""
 
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from typing import ParamSpec, TypeVar
 
 Parameters = ParamSpec("Parameters")
 ResultT = TypeVar("ResultT")
+
+
+def open_pool(stack: AsyncExitStack, threads: int, *, name: str) -> ThreadPoolExecutor:
+    """A pool that is shut down when `stack` closes, off the event loop, since its last work may take a moment."""
+    pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
+    stack.push_async_callback(asyncio.to_thread, pool.shutdown)
+    return pool
 
 
 async def run_in(

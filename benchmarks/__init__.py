@@ -1,0 +1,1 @@
+"""Speed, measured against running services; nothing here is a test."""
