@@ -11,12 +11,14 @@ from aiohttp import web
 from memory import VERSION
 from memory.embeddings import Embeddings
 from memory.handlers import ROUTES
+from memory.history import History
 from memory.indexes import ScopeIndexes
 from memory.recall import Recall
 from memory.schema import migrations
 from memory.service import MemoryService
 from memory.settings import MemorySettings
 from memory.store import Store
+from memory.turns import Turns
 from shared.database import Database
 from shared.retrieval_client import RetrievalClient
 from shared.server import SERVER, SERVICE, build_app, make_server
@@ -45,7 +47,7 @@ async def _start(app: web.Application, settings: MemorySettings, stack: AsyncExi
         Database.open, settings.directory / "memory.db", migrations, readers=settings.read_connections
     )
     stack.push_async_callback(asyncio.to_thread, database.close)
-    store = Store(database)
+    store, history = Store(database), History(database)
     threads = open_pool(stack, _INDEX_THREADS, name="index")
     service_key = settings.service_key.get_secret_value() if settings.service_key else None
     # No retries: recall has its own answer to an outage, and the background its own patience.
@@ -54,7 +56,7 @@ async def _start(app: web.Application, settings: MemorySettings, stack: AsyncExi
     for client in (embed_client, documents_client):
         stack.push_async_callback(client.close)
     embeddings = Embeddings(
-        store,
+        history,
         embed_client,
         registry=registry,
         timeout_s=settings.embed_timeout_s,
@@ -63,11 +65,12 @@ async def _start(app: web.Application, settings: MemorySettings, stack: AsyncExi
     )
     await embeddings.start()
     stack.push_async_callback(embeddings.close)
-    indexes = ScopeIndexes(store, threads=threads, items_max=settings.index_items_max)
-    recall = Recall(store, indexes, embeddings, candidates=settings.candidates, registry=registry)
+    indexes = ScopeIndexes(history, threads=threads, items_max=settings.index_items_max)
+    recall = Recall(store, Turns(database), indexes, embeddings, candidates=settings.candidates, registry=registry)
     app[SERVICE] = MemoryService(
         settings,
         store=store,
+        history=history,
         indexes=indexes,
         embeddings=embeddings,
         recall=recall,

@@ -11,8 +11,8 @@ from typing import Final
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from memory.history import History
 from memory.records import embed_text
-from memory.store import Store
 from shared.errors import Forbidden, ServiceError, Unauthenticated
 from shared.retrieval_client import RetrievalClient
 from shared.vectors import Float32Array
@@ -28,7 +28,7 @@ _RETRY_MAX_S: Final = 15.0
 class Embeddings:
     def __init__(
         self,
-        store: Store,
+        history: History,
         client: RetrievalClient,
         *,
         registry: CollectorRegistry,
@@ -36,7 +36,7 @@ class Embeddings:
         pause_s: float,
         batch: int,
     ) -> None:
-        self._store = store
+        self._history = history
         self._client = client
         self._timeout_s = timeout_s
         self._pause_s = pause_s
@@ -50,7 +50,7 @@ class Embeddings:
         self._pending = Gauge("diptych_vectors_pending", "Turns that have no vector yet.", registry=registry)
 
     async def start(self) -> None:
-        self.model = await self._store.model()
+        self.model = await self._history.model()
         self._task = asyncio.create_task(self._fill(), name="fill-vectors")
 
     async def close(self) -> None:
@@ -100,8 +100,8 @@ class Embeddings:
     async def _fill_batch(self) -> bool:
         """False where nothing was pending."""
         self._wake.clear()
-        turns = await self._store.pending(self.model, self._batch)
-        self._pending.set(await self._store.pending_count())
+        turns = await self._history.pending(self.model, self._batch)
+        self._pending.set(await self._history.pending_count())
         if not turns:
             return False
         # An empty turn has no meaning to embed, but every turn must leave `pending`.
@@ -109,7 +109,7 @@ class Embeddings:
         answer = await self._client.embed(texts, kind="document", timeout_s=_FILL_TIMEOUT_S)
         await self._learn(answer.model)
         raw = [vector.astype("<f4").tobytes() for vector in answer.vectors.array]
-        await self._store.store_vectors(
+        await self._history.store_vectors(
             answer.model, [(turn.id, vector) for turn, vector in zip(turns, raw, strict=True)]
         )
         return True
@@ -120,7 +120,7 @@ class Embeddings:
         if self.model:
             log.warning("model_changed", old=self.model, new=model)
         self.model = model
-        await self._store.change_model(model)
+        await self._history.change_model(model)
         self._wake.set()
 
 

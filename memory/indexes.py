@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
+from memory.history import History
 from memory.index import ScopeIndex
 from memory.records import Scope
-from memory.store import Store
 from shared.threads import run_in
 
 ResultT = TypeVar("ResultT")
@@ -29,8 +29,8 @@ class _Slot:
 
 
 class ScopeIndexes:
-    def __init__(self, store: Store, *, threads: ThreadPoolExecutor, items_max: int) -> None:
-        self._store = store
+    def __init__(self, history: History, *, threads: ThreadPoolExecutor, items_max: int) -> None:
+        self._history = history
         self._threads = threads
         self._items_max = items_max
         self._slots: OrderedDict[Scope, _Slot] = OrderedDict()
@@ -42,7 +42,7 @@ class ScopeIndexes:
             slot = self._slots[scope] = _Slot(ScopeIndex(model))
         self._slots.move_to_end(scope)
         async with slot.turn:
-            while changes := await self._store.changes(
+            while changes := await self._history.changes(
                 scope, model, after=slot.index.sequence, limit=_CHANGES_PER_STEP
             ):
                 await run_in(self._threads, slot.index.apply, changes)

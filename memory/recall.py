@@ -12,6 +12,7 @@ from memory.index import ScopeIndex
 from memory.indexes import ScopeIndexes
 from memory.records import RecalledTurn, Scope
 from memory.store import Store
+from memory.turns import Turns
 from shared.errors import invalid
 from shared.fusion import Leg, fuse, ranked, ranks
 from shared.memory_messages import RecallAnswer, Recalled, RecallPlan, RecallRequest, RecallScores
@@ -41,6 +42,7 @@ class Recall:
     def __init__(
         self,
         store: Store,
+        turns: Turns,
         indexes: ScopeIndexes,
         embeddings: Embeddings,
         *,
@@ -48,6 +50,7 @@ class Recall:
         registry: CollectorRegistry,
     ) -> None:
         self._store = store
+        self._turns = turns
         self._indexes = indexes
         self._embeddings = embeddings
         self._candidates = candidates
@@ -59,7 +62,7 @@ class Recall:
         scope = await self.scope(tenant, request.user_id, request.session_id, request.agent_id)
         if request.query is None:
             until = _earliest(request.until, request.as_of)
-            newest = await self._store.newest(scope, since=request.since, until=until, limit=request.limit)
+            newest = await self._turns.newest(scope, since=request.since, until=until, limit=request.limit)
             items = [await self._dress(request, turn, 0.0, RecallScores()) for turn in newest]
             return RecallAnswer(items=items, degraded=False)
         found = await self.find(scope, request, request.query)
@@ -88,7 +91,7 @@ class Recall:
         )
         searched = time.perf_counter()
         scored = _fused(legs)[: request.limit]
-        texts = await self._store.recalled(scope, [item_id for item_id, _ in scored])
+        texts = await self._turns.recalled(scope, [item_id for item_id, _ in scored])
         scores = _leg_scores(legs)
         if degraded:
             self._degraded.inc()
@@ -124,7 +127,7 @@ class Recall:
         before, after = None, None
         if request.neighbours:
             until = _earliest(request.until, request.as_of)
-            before, after = await self._store.around(turn, request.neighbours, until=until)
+            before, after = await self._turns.around(turn, request.neighbours, until=until)
         return Recalled(
             kind="turn",
             id=turn.turn_id,

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from memory.context import Candidate, assemble
 from memory.embeddings import Embeddings
+from memory.history import History
 from memory.indexes import ScopeIndexes
 from memory.recall import Recall
 from memory.records import RecalledTurn, Scope, SessionRow, speaker_of
@@ -52,6 +53,7 @@ class MemoryService:
         settings: MemorySettings,
         *,
         store: Store,
+        history: History,
         indexes: ScopeIndexes,
         embeddings: Embeddings,
         recall: Recall,
@@ -61,6 +63,7 @@ class MemoryService:
         """`documents` is a client without a key of its own: it asks with the caller's."""
         self.settings = settings
         self.store = store
+        self._history = history
         self.embeddings = embeddings
         self._indexes = indexes
         self._recall = recall
@@ -132,12 +135,12 @@ class MemoryService:
 
     async def check(self) -> CheckReport:
         """Of all tenants, so only for who may administer the server."""
-        counts, problems = await self.store.problems()
+        counts, problems = await self._history.problems()
         findings = [Finding(where="sqlite", problem=problem) for problem in problems]
         for scope in self._indexes.scopes:
             # The index first: what is appended in between is in the truth alone, and would be no difference.
             indexed = await self._indexes.use(scope, self.embeddings.model, lambda index: index.ids())
-            truth = await self.store.turn_ids(scope)
+            truth = await self._history.turn_ids(scope)
             if surplus := indexed - truth:
                 text = f"the recall index has {len(surplus)} turns that are gone, such as {min(surplus)}"
                 findings.append(Finding(where=f"{scope.tenant}/{scope.label}", problem=text))

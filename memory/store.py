@@ -1,4 +1,4 @@
-"""The truth in SQL: sessions, turns in order, vectors, and the history that recall indexes follow.
+"""The truth in SQL: sessions, and their turns in order.
 
 Each method is one unit of work, whole and atomic. Every query starts from the tenant, so that nothing crosses between
 tenants, and what is read belongs to a named user, agent or session.
@@ -12,8 +12,9 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from memory.records import Changes, IndexedTurn, RecalledTurn, Scope, SessionRow, speaker_of
-from shared.database import Database, integrity_problems
+from memory.history import record_op
+from memory.records import SessionRow
+from shared.database import Database
 from shared.errors import Conflict, FieldError, InvalidFields, NotFound
 from shared.memory_messages import (
     AppendAnswer,
@@ -30,7 +31,7 @@ from shared.paging import Page, page_of
 from shared.tokens import estimate_tokens
 
 _SESSION = "id, tenant, session_id, user_id, agent_id, policy, tail_from"
-_TURN = "turn_id, seq, role, content, name, created_at, metadata, tokens"
+TURN_COLUMNS = "turn_id, seq, role, content, name, created_at, metadata, tokens"
 
 
 class Store:
@@ -154,10 +155,10 @@ class Store:
 
         def unit(connection: sqlite3.Connection) -> Page[Turn]:
             rows = connection.execute(
-                f"SELECT {_TURN} FROM turns WHERE session = ? AND seq > ? AND seq < ? ORDER BY seq LIMIT ?",
+                f"SELECT {TURN_COLUMNS} FROM turns WHERE session = ? AND seq > ? AND seq < ? ORDER BY seq LIMIT ?",
                 (row.id, after, 2**62 if query.before is None else query.before, query.limit + 1),
             ).fetchall()
-            return page_of([_turn(found) for found in rows], query.limit, key=lambda turn: str(turn.seq))
+            return page_of([turn_of(found) for found in rows], query.limit, key=lambda turn: str(turn.seq))
 
         return await self.database.read(unit)
 
@@ -166,166 +167,20 @@ class Store:
 
         def unit(connection: sqlite3.Connection) -> list[Turn]:
             rows = connection.execute(
-                f"SELECT {_TURN} FROM turns WHERE session = ? AND seq >= ? AND (? IS NULL OR created_at <= ?) "
+                f"SELECT {TURN_COLUMNS} FROM turns WHERE session = ? AND seq >= ? AND (? IS NULL OR created_at <= ?) "
                 "ORDER BY seq DESC",
-                (row.id, row.tail_from, _text(as_of), _text(as_of)),
+                (row.id, row.tail_from, stored_time(as_of), stored_time(as_of)),
             )
             found: list[Turn] = []
             total = 0
             for raw in rows:
-                found.append(_turn(raw))
+                found.append(turn_of(raw))
                 total += found[-1].tokens
                 if total > tokens_max:
                     break
             return found[::-1]
 
         return await self.database.read(unit)
-
-    async def newest(
-        self, scope: Scope, *, since: datetime | None, until: datetime | None, limit: int
-    ) -> list[RecalledTurn]:
-        def unit(connection: sqlite3.Connection) -> list[RecalledTurn]:
-            condition, values = _scope_condition(scope, "s.")
-            rows = connection.execute(
-                f"{_RECALLED} WHERE {condition} AND (? IS NULL OR t.created_at >= ?) AND (? IS NULL OR t.created_at <= ?) "
-                "ORDER BY t.created_at DESC, t.id DESC LIMIT ?",
-                (*values, _text(since), _text(since), _text(until), _text(until), limit),
-            ).fetchall()
-            return [_recalled(row) for row in rows]
-
-        return await self.database.read(unit)
-
-    async def recalled(self, scope: Scope, item_ids: Sequence[int]) -> dict[int, RecalledTurn]:
-        """Turns by key. The scope is asked again, so that an index can never widen it."""
-        ids = msgspec.json.encode(list(item_ids)).decode()
-
-        def unit(connection: sqlite3.Connection) -> dict[int, RecalledTurn]:
-            condition, values = _scope_condition(scope, "s.")
-            rows = connection.execute(
-                f"{_RECALLED} WHERE t.id IN (SELECT value FROM json_each(?)) AND {condition}", (ids, *values)
-            )
-            return {row[0]: _recalled(row) for row in rows}
-
-        return await self.database.read(unit)
-
-    async def around(
-        self, turn: RecalledTurn, neighbours: int, *, until: datetime | None
-    ) -> tuple[list[Turn], list[Turn]]:
-        """The turns of the same session right before and after, none later than `until`."""
-
-        def unit(connection: sqlite3.Connection) -> list[Turn]:
-            rows = connection.execute(
-                f"SELECT {_TURN} FROM turns WHERE session = ? AND seq BETWEEN ? AND ? AND seq <> ? "
-                "AND (? IS NULL OR created_at <= ?) ORDER BY seq",
-                (turn.session, turn.seq - neighbours, turn.seq + neighbours, turn.seq, _text(until), _text(until)),
-            ).fetchall()
-            return [_turn(row) for row in rows]
-
-        found = await self.database.read(unit)
-        return [each for each in found if each.seq < turn.seq], [each for each in found if each.seq > turn.seq]
-
-    async def changes(self, scope: Scope, model: str, *, after: int, limit: int) -> Changes | None:
-        """The scope's next changes in order, or None. What came and is gone again is only named as removed."""
-
-        def unit(connection: sqlite3.Connection) -> Changes | None:
-            condition, values = _scope_condition(scope, "")
-            rows = connection.execute(
-                f"SELECT seq, kind, item_id FROM ops WHERE {condition} AND item_kind = 'turn' AND seq > ? "
-                "ORDER BY seq LIMIT ?",
-                (*values, after, limit),
-            ).fetchall()
-            if not rows:
-                return None
-            removed = [row[2] for row in rows if row[1] == "remove"]
-            touched = msgspec.json.encode(sorted({row[2] for row in rows} - set(removed))).decode()
-            return Changes(rows[-1][0], _indexed(connection, model, touched), removed)
-
-        return await self.database.read(unit)
-
-    async def pending(self, model: str, limit: int) -> list[IndexedTurn]:
-        """The oldest turns without a vector."""
-
-        def unit(connection: sqlite3.Connection) -> list[IndexedTurn]:
-            rows = connection.execute(
-                "SELECT item_id FROM pending WHERE item_kind = 'turn' ORDER BY id LIMIT ?", (limit,)
-            )
-            ids = msgspec.json.encode([row[0] for row in rows]).decode()
-            return _indexed(connection, model, ids)
-
-        return await self.database.read(unit)
-
-    async def pending_count(self) -> int:
-        return await self.database.read(
-            lambda connection: int(connection.execute("SELECT count(*) FROM pending").fetchone()[0])
-        )
-
-    async def store_vectors(self, model: str, vectors: Sequence[tuple[int, bytes]]) -> None:
-        """Turns that were erased meanwhile are passed over."""
-
-        def unit(connection: sqlite3.Connection) -> None:
-            for item_id, vector in vectors:
-                connection.execute("DELETE FROM pending WHERE item_kind = 'turn' AND item_id = ?", (item_id,))
-                written = connection.execute(
-                    "INSERT OR REPLACE INTO vectors (item_kind, item_id, model, vector) "
-                    "SELECT 'turn', id, ?, ? FROM turns WHERE id = ?",
-                    (model, vector, item_id),
-                ).rowcount
-                if written:
-                    _record(connection, "vector", item_id)
-
-        await self.database.write(unit)
-
-    async def model(self) -> str:
-        """The model that vectors are of; empty before the first."""
-        return await self.database.read(_model)
-
-    async def change_model(self, model: str) -> None:
-        """From now on vectors are of this model. Turns that have none of it are queued again."""
-
-        def unit(connection: sqlite3.Connection) -> None:
-            connection.execute("INSERT OR REPLACE INTO state (name, value) VALUES ('model', ?)", (model,))
-            connection.execute(
-                "INSERT OR IGNORE INTO pending (item_kind, item_id) SELECT 'turn', t.id FROM turns t WHERE NOT EXISTS "
-                "(SELECT 1 FROM vectors v WHERE v.item_kind = 'turn' AND v.item_id = t.id AND v.model = ?) ORDER BY t.id",
-                (model,),
-            )
-
-        await self.database.write(unit)
-
-    async def problems(self) -> tuple[dict[str, int], list[str]]:
-        """What is counted, and what is wrong inside the truth itself."""
-        return await self.database.read(_problems)
-
-    async def turn_ids(self, scope: Scope) -> set[int]:
-        """For `check`: what a recall index of the scope should hold."""
-
-        def unit(connection: sqlite3.Connection) -> set[int]:
-            condition, values = _scope_condition(scope, "s.")
-            rows = connection.execute(
-                f"SELECT t.id FROM turns t JOIN sessions s ON s.id = t.session WHERE {condition}", values
-            )
-            return {row[0] for row in rows}
-
-        return await self.database.read(unit)
-
-
-_RECALLED = (
-    "SELECT t.id, t.session, s.session_id, t.turn_id, t.seq, t.role, t.name, t.content, t.created_at "
-    "FROM turns t JOIN sessions s ON s.id = t.session"
-)
-
-
-def _scope_condition(scope: Scope, prefix: str) -> tuple[str, list[str | int]]:
-    """`prefix` is "s." where the sessions table is asked, and empty for `ops`, which has the same columns."""
-    session = "s.id" if prefix else "session"
-    wanted = {
-        f"{prefix}tenant": scope.tenant,
-        f"{prefix}user_id": scope.user_id,
-        f"{prefix}agent_id": scope.agent_id,
-        session: scope.session,
-    }
-    given = {column: value for column, value in wanted.items() if value is not None}
-    return " AND ".join(f"{column} = ?" for column in given), list(given.values())
 
 
 def _open_session(
@@ -390,25 +245,16 @@ def _append_turn(connection: sqlite3.Connection, row: SessionRow, turn: TurnIn, 
             turn.role,
             turn.content,
             turn.name,
-            _text(turn.created_at) or now,
+            stored_time(turn.created_at) or now,
             now,
             msgspec.json.encode(turn.metadata or {}).decode(),
             digest,
             estimate_tokens(turn.content),
         ),
     ).lastrowid
-    _record(connection, "add", item_id)
+    record_op(connection, "add", item_id)
     connection.execute("INSERT INTO pending (item_kind, item_id) VALUES ('turn', ?)", (item_id,))
     return AppendedTurn(id=turn_id, seq=seq, status="stored")
-
-
-def _record(connection: sqlite3.Connection, kind: str, item_id: int | None) -> None:
-    connection.execute(
-        "INSERT INTO ops (kind, item_kind, item_id, tenant, user_id, agent_id, session) "
-        "SELECT ?, 'turn', t.id, s.tenant, s.user_id, s.agent_id, s.id "
-        "FROM turns t JOIN sessions s ON s.id = t.session WHERE t.id = ?",
-        (kind, item_id),
-    )
 
 
 def _describe(connection: sqlite3.Connection, session: int) -> Session:
@@ -440,60 +286,7 @@ def _tail_tokens(connection: sqlite3.Connection, session: int) -> int:
     return tokens
 
 
-def _indexed(connection: sqlite3.Connection, model: str, ids: str) -> list[IndexedTurn]:
-    rows = connection.execute(
-        "SELECT t.id, t.session, t.role, t.name, t.content, t.created_at, v.vector FROM turns t LEFT JOIN vectors v "
-        "ON v.item_kind = 'turn' AND v.item_id = t.id AND v.model = ? "
-        "WHERE t.id IN (SELECT value FROM json_each(?)) ORDER BY t.id",
-        (model, ids),
-    )
-    return [
-        IndexedTurn(
-            id=row[0],
-            session=row[1],
-            speaker=speaker_of(row[2], row[3]),
-            text=row[4],
-            created_at=datetime.fromisoformat(row[5]),
-            vector=row[6],
-        )
-        for row in rows
-    ]
-
-
-def _model(connection: sqlite3.Connection) -> str:
-    found = connection.execute("SELECT value FROM state WHERE name = 'model'").fetchone()
-    return found[0] if found else ""
-
-
-def _problems(connection: sqlite3.Connection) -> tuple[dict[str, int], list[str]]:
-    found = integrity_problems(connection)
-    gaps = connection.execute(
-        "SELECT s.session_id FROM sessions s LEFT JOIN turns t ON t.session = s.id GROUP BY s.id "
-        "HAVING count(t.id) <> s.last_seq OR coalesce(max(t.seq), 0) <> s.last_seq LIMIT 10"
-    )
-    found += [f"session {row[0]!r} has gaps in its turns" for row in gaps]
-    unheard = connection.execute(
-        "SELECT t.id FROM turns t WHERE NOT EXISTS (SELECT 1 FROM ops o WHERE o.session = t.session "
-        "AND o.item_kind = 'turn' AND o.item_id = t.id AND o.kind = 'add') LIMIT 10"
-    )
-    found += [f"turn {row[0]} is missing from ops" for row in unheard]
-    lost = connection.execute(
-        "SELECT t.id FROM turns t WHERE NOT EXISTS (SELECT 1 FROM pending p WHERE p.item_kind = 'turn' AND p.item_id = t.id) "
-        "AND NOT EXISTS (SELECT 1 FROM vectors v WHERE v.item_kind = 'turn' AND v.item_id = t.id AND v.model = ?) LIMIT 10",
-        (_model(connection),),
-    )
-    found += [f"turn {row[0]} has no vector and none is pending" for row in lost]
-    orphans = connection.execute(
-        "SELECT count(*) FROM vectors v WHERE v.item_kind = 'turn' AND NOT EXISTS (SELECT 1 FROM turns t WHERE t.id = v.item_id)"
-    ).fetchone()[0]
-    if orphans:
-        found.append(f"{orphans} vectors belong to no turn")
-    names = ("sessions", "turns", "vectors", "pending")
-    counts = {name: int(connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0]) for name in names}
-    return counts, found
-
-
-def _turn(row: tuple[str, ...]) -> Turn:
+def turn_of(row: tuple[str, ...]) -> Turn:
     return msgspec.convert(
         {
             "id": row[0],
@@ -509,21 +302,7 @@ def _turn(row: tuple[str, ...]) -> Turn:
     )
 
 
-def _recalled(row: tuple[int, int, str, str, int, str, str | None, str, str]) -> RecalledTurn:
-    return RecalledTurn(
-        id=row[0],
-        session=row[1],
-        session_id=row[2],
-        turn_id=row[3],
-        seq=row[4],
-        role=row[5],  # type: ignore[arg-type]  # the column only ever held a Role
-        name=row[6],
-        content=row[7],
-        created_at=datetime.fromisoformat(row[8]),
-    )
-
-
-def _text(moment: datetime | None) -> str | None:
+def stored_time(moment: datetime | None) -> str | None:
     """Times are stored in UTC with microseconds always, so that their texts sort as they do."""
     return None if moment is None else moment.astimezone(UTC).isoformat(timespec="microseconds")
 

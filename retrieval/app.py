@@ -13,6 +13,7 @@ from retrieval import VERSION
 from retrieval.batcher import Batcher
 from retrieval.embedder import Embedder, SentenceTransformerEmbedder
 from retrieval.handlers import ROUTES
+from retrieval.history import History
 from retrieval.ingest import Ingest
 from retrieval.jobs import Jobs
 from retrieval.projections import Projections
@@ -54,7 +55,7 @@ async def _start(app: web.Application, settings: RetrievalSettings, load: LoadEm
         Database.open, settings.directory / "retrieval.db", migrations, readers=settings.read_connections
     )
     stack.push_async_callback(asyncio.to_thread, database.close)
-    store = Store(database)
+    store, history = Store(database), History(database)
     rows = await store.every_collection()
     _refuse_other_model(rows, settings)
     search_threads = open_pool(stack, settings.search_threads, name="search")
@@ -68,7 +69,7 @@ async def _start(app: web.Application, settings: RetrievalSettings, load: LoadEm
     )
     batcher.start()
     stack.push_async_callback(batcher.close)
-    projections = Projections(store, batcher, settings.directory / "lexical", threads=search_threads)
+    projections = Projections(store, history, batcher, settings.directory / "lexical", threads=search_threads)
     stack.push_async_callback(projections.close)
     jobs = Jobs(database, queue_documents_max=settings.ingest_queue_documents_max, keep_days=settings.jobs_keep_days)
     ingest = Ingest(
@@ -84,7 +85,14 @@ async def _start(app: web.Application, settings: RetrievalSettings, load: LoadEm
     stack.push_async_callback(ingest.close)
     searcher = Searcher(store, projections, batcher, threads=search_threads, registry=registry)
     service = RetrievalService(
-        settings, store=store, jobs=jobs, projections=projections, batcher=batcher, searcher=searcher, ingest=ingest
+        settings,
+        store=store,
+        history=history,
+        jobs=jobs,
+        projections=projections,
+        batcher=batcher,
+        searcher=searcher,
+        ingest=ingest,
     )
     app[SERVICE] = service
     warming = asyncio.create_task(_warm(service, ingest, rows), name="warm-up")

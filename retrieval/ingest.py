@@ -102,7 +102,7 @@ class Ingest:
                         await slots.acquire()
                         task = group.create_task(self._run_item(key, row, embedder))
                         task.add_done_callback(lambda _: slots.release())
-                await self._projections.reach(row, await self._store.sequence(row.id))
+                await self._projections.reach(row)
                 await self._jobs.finish(job_id)
             except* NotFound:
                 log.info("job_without_collection", job_id=job_id)  # deleted meanwhile, and the job with it

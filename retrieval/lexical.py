@@ -9,6 +9,8 @@ Queries are built from analysed terms, never parsed: any text is a valid query.
 
 import contextlib
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +19,7 @@ import tantivy
 from tantivy import Document, FieldType, Filter, Index, Occur, Query, TextAnalyzerBuilder, Tokenizer
 
 from retrieval.records import TextChanges
+from shared.errors import DiptychError
 
 log = structlog.get_logger()
 
@@ -28,6 +31,10 @@ _WRITER_HEAP_BYTES: Final = 15_000_000
 _QUERY_TERMS_MAX: Final = 1024
 _TERM_LENGTH_MAX: Final = 80
 _ANALYZER: Final = "diptych_english"
+
+
+class DamagedIndex(DiptychError):
+    """Files of the index cannot be read; `clear` and a replay of the history make it whole."""
 
 
 class LexicalIndex:
@@ -53,7 +60,13 @@ class LexicalIndex:
         return len(self.ids())
 
     def apply(self, changes: TextChanges) -> None:
-        """Takes in the next changes and commits. Adding again what is there replaces it."""
+        """Takes in the next changes and commits. Adding again what is there replaces it. Raises DamagedIndex."""
+        with _damage_noticed():
+            self._commit(changes)
+            self._index.reload()
+        self.sequence = changes.sequence
+
+    def _commit(self, changes: TextChanges) -> None:
         writer = self._index.writer(heap_size=_WRITER_HEAP_BYTES, num_threads=1)
         gone = [*changes.removed_ids, *(chunk.chunk_id for chunk in changes.added)]
         # By query: delete_documents_by_term takes every int for a signed one and finds none in an unsigned field.
@@ -69,18 +82,20 @@ class LexicalIndex:
         writer.add_document(marker)
         writer.commit()
         writer.wait_merging_threads()
-        self._index.reload()
-        self.sequence = changes.sequence
 
     def search(self, query: str, limit: int) -> dict[int, float]:
-        """The `limit` best chunks with their BM25 scores (k1 1.2, b .75); none where no word of the query is known."""
+        """The `limit` best chunks with their BM25 scores (k1 1.2, b .75); none where no word of the query is known.
+
+        Raises DamagedIndex.
+        """
         terms = list(dict.fromkeys(self._analyzer.analyze(query)))[:_QUERY_TERMS_MAX]
         if not terms:
             return {}
         clauses = [(Occur.Should, Query.term_query(self._schema, "body", term, "freq")) for term in terms]
-        searcher = self._index.searcher()
-        hits = searcher.search(Query.boolean_query(clauses), limit, count=False).hits
-        ids = searcher.fast_field_values("chunk_id", [address for _, address in hits])
+        with _damage_noticed():
+            searcher = self._index.searcher()
+            hits = searcher.search(Query.boolean_query(clauses), limit, count=False).hits
+            ids = searcher.fast_field_values("chunk_id", [address for _, address in hits])
         return {int(chunk_id): score for chunk_id, (score, _) in zip(ids, hits, strict=True) if chunk_id is not None}
 
     def ids(self) -> set[int]:
@@ -100,11 +115,12 @@ class LexicalIndex:
         if not (self._directory / "meta.json").exists():
             return self._make()
         try:
-            index = Index.open(str(self._directory))
-            index.register_tokenizer(_ANALYZER, self._analyzer)
-            index.searcher()
-        except (ValueError, OSError) as error:  # what tantivy raises for files that it cannot read
-            log.warning("lexical_index_unreadable", directory=self._directory.name, error=str(error))
+            with _damage_noticed():
+                index = Index.open(str(self._directory))
+                index.register_tokenizer(_ANALYZER, self._analyzer)
+                index.searcher()
+        except DamagedIndex as error:
+            log.warning("lexical_index_damaged", error=str(error))
             return self._make()
         return index
 
@@ -120,6 +136,19 @@ class LexicalIndex:
         searcher = self._index.searcher()
         hits = searcher.search(_any_sequence(self._schema), 1, count=False).hits
         return int(searcher.doc(hits[0][1]).get_first("sequence") or 0) if hits else 0
+
+
+@contextmanager
+def _damage_noticed() -> Iterator[None]:
+    """Files that tantivy cannot read make it raise ValueError, or panic: a BaseException that cannot be imported."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise DamagedIndex(str(error)) from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise DamagedIndex("tantivy panicked on a damaged file") from error
 
 
 def _schema() -> tantivy.Schema:

@@ -91,11 +91,11 @@ def _decode(content: bytes, charset: str, path: str) -> str:
 class _Converter(MarkdownConverter):
     """Headings as `#`, links as their text: an address inside a sentence only disturbs matching."""
 
-    def convert_a(self, _element: object, text: str, _parent_tags: object) -> str:
+    def convert_a(self, el: object, text: str, parent_tags: object) -> str:  # noqa: ARG002 - markdownify passes by name
         return text
 
-    def convert_img(self, element: "dict[str, str]", _text: str, _parent_tags: object) -> str:
-        return element.get("alt", "")
+    def convert_img(self, el: "dict[str, str]", text: str, parent_tags: object) -> str:  # noqa: ARG002
+        return el.get("alt", "")
 
 
 def _html_to_markdown(source: str) -> tuple[str | None, str]:

@@ -15,7 +15,8 @@ import structlog
 
 from retrieval.batcher import Batcher
 from retrieval.dense import DenseIndex
-from retrieval.lexical import LexicalIndex
+from retrieval.history import History
+from retrieval.lexical import DamagedIndex, LexicalIndex
 from retrieval.records import CollectionRow
 from retrieval.store import Store
 from shared.errors import NotFound
@@ -47,8 +48,11 @@ class CollectionIndexes:
 
 
 class Projections:
-    def __init__(self, store: Store, batcher: Batcher, directory: Path, *, threads: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, store: Store, history: History, batcher: Batcher, directory: Path, *, threads: ThreadPoolExecutor
+    ) -> None:
         self._store = store
+        self._history = history
         self._batcher = batcher
         self._directory = directory
         self._threads = threads
@@ -74,14 +78,22 @@ class Projections:
         await self.of(row)
         self._behind[row.id].set()
 
-    async def reach(self, row: CollectionRow, sequence: int) -> None:
-        """Returns once everything up to `sequence` can be found. Raises NotFound where the collection goes away."""
+    async def reach(self, row: CollectionRow) -> None:
+        """Returns once everything stored so far can be found. Raises NotFound where the collection goes away."""
         indexes = await self.of(row)
+        sequence = await self._history.sequence(row.id)
         self._behind[row.id].set()
         async with indexes.advanced:
             await indexes.advanced.wait_for(lambda: indexes.sequence >= sequence or row.id not in self._open)
         if row.id not in self._open:
             raise NotFound(f"collection {row.name!r} was deleted meanwhile")
+
+    async def repair(self, row: CollectionRow) -> None:
+        """Makes a damaged lexical index anew, in the background."""
+        indexes = await self.of(row)
+        async with indexes.applying:
+            await run_in(self._threads, indexes.lexical.clear)
+        self._behind[row.id].set()
 
     async def drop(self, row: CollectionRow) -> None:
         """Closes the collection's indexes and removes their files. Idempotent."""
@@ -108,7 +120,7 @@ class Projections:
         """How many chunks were compared with the truth, and every difference found. Writes wait meanwhile."""
         indexes = await self.of(row)
         async with indexes.applying:
-            sequence, truth = await self._store.truth(row.id, row.model)
+            sequence, truth = await self._history.truth(row.id, row.model)
             await self._catch_up(indexes, until=sequence)
             problems = await run_in(self._threads, _differences, indexes, truth)
         where = f"{row.tenant}/{row.name}"
@@ -132,7 +144,7 @@ class Projections:
         # A deleted collection's late writer must not bring its files back.
         await self._store.collection(row.tenant, row.name)
         lexical = await run_in(self._threads, LexicalIndex, self._path(row.id))
-        sequence = await self._store.sequence(row.id)
+        sequence = await self._history.sequence(row.id)
         if lexical.sequence > sequence:
             log.warning("lexical_index_ahead", collection_id=row.id, index=lexical.sequence, truth=sequence)
             await run_in(self._threads, lexical.clear)
@@ -161,7 +173,7 @@ class Projections:
 
     async def _catch_up_dense(self, indexes: CollectionIndexes, until: int | None) -> None:
         row, dense = indexes.row, indexes.dense
-        while changes := await self._store.vector_changes(
+        while changes := await self._history.vector_changes(
             row.id, row.model, after=dense.sequence, until=until, limit=_CHANGES_PER_STEP
         ):
             await run_in(self._threads, dense.apply, changes)
@@ -169,10 +181,14 @@ class Projections:
 
     async def _catch_up_lexical(self, indexes: CollectionIndexes, until: int | None) -> None:
         row, lexical = indexes.row, indexes.lexical
-        while changes := await self._store.text_changes(
+        while changes := await self._history.text_changes(
             row.id, after=lexical.sequence, until=until, limit=_CHANGES_PER_STEP
         ):
-            await run_in(self._threads, lexical.apply, changes)
+            try:
+                await run_in(self._threads, lexical.apply, changes)
+            except DamagedIndex:
+                log.exception("lexical_index_damaged", collection_id=row.id)
+                await run_in(self._threads, lexical.clear)
             await _announce(indexes)
 
 

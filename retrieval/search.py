@@ -7,12 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
+import structlog
 from prometheus_client import CollectorRegistry, Histogram
 
 from retrieval.batcher import Batcher
+from retrieval.lexical import DamagedIndex
 from retrieval.projections import CollectionIndexes, Projections
+from retrieval.records import CollectionRow
 from retrieval.store import Store
-from shared.errors import invalid
+from shared.errors import Unavailable, invalid
 from shared.fusion import Leg, fuse, ranked, ranks
 from shared.metrics import SECONDS_BUCKETS
 from shared.retrieval_messages import (
@@ -29,6 +32,8 @@ from shared.retrieval_messages import (
 from shared.threads import run_in
 from shared.tokens import estimate_tokens
 from shared.vectors import Float32Array
+
+log = structlog.get_logger()
 
 _STAGES = ("resolve", "embed", "dense", "lexical", "fuse", "fetch")
 
@@ -70,12 +75,13 @@ class Searcher:
         clock, started = _Clock(), time.perf_counter()
         _check(request)
         names = request.collections or ([request.collection] if request.collection else None)
-        indexes = [await self._projections.of(row) for row in await self._store.collections(tenant, names)]
+        rows = await self._store.collections(tenant, names)
+        indexes = [await self._projections.of(row) for row in rows]
         clock.add("resolve", started)
         dense, lexical = await asyncio.gather(
             self._dense_leg(request, indexes, clock), self._lexical_leg(request, indexes, clock)
         )
-        fusion = _fusion_of(request, indexes)
+        fusion = _fusion_of(request, rows)
         before = time.perf_counter()
         scored = _fuse(request.mode, dense, lexical, fusion)[: request.limit]
         scores = _leg_scores(dense, lexical, [chunk_id for chunk_id, _ in scored])
@@ -113,11 +119,17 @@ class Searcher:
         if request.mode == "dense" or request.query is None:
             return {}
         before = time.perf_counter()
-        legs = await asyncio.gather(
-            *(run_in(self._threads, each.lexical.search, request.query, request.candidates) for each in indexes)
-        )
+        legs = await asyncio.gather(*(self._ask_lexical(each, request.query, request.candidates) for each in indexes))
         clock.add("lexical", before)
         return _best(legs, request.candidates)
+
+    async def _ask_lexical(self, indexes: CollectionIndexes, query: str, limit: int) -> dict[int, float]:
+        try:
+            return await run_in(self._threads, indexes.lexical.search, query, limit)
+        except DamagedIndex as error:
+            log.exception("lexical_index_damaged", collection_id=indexes.row.id)
+            await self._projections.repair(indexes.row)
+            raise Unavailable("the lexical index was damaged and is being rebuilt", retry_after_s=1.0) from error
 
     async def _query_vector(self, request: SearchRequest) -> Float32Array:
         if request.vector is None:
@@ -166,11 +178,11 @@ def _check(request: SearchRequest) -> None:
         raise invalid("$.query", "is only white space")
 
 
-def _fusion_of(request: SearchRequest, indexes: Sequence[CollectionIndexes]) -> Fusion:
+def _fusion_of(request: SearchRequest, rows: Sequence[CollectionRow]) -> Fusion:
     """The request's own, else the collection's when only one is searched, else the default."""
     if request.fusion is not None:
         return request.fusion
-    return indexes[0].row.fusion if len(indexes) == 1 else Fusion()
+    return rows[0].fusion if len(rows) == 1 else Fusion()
 
 
 def _fuse(mode: SearchMode, dense: Leg, lexical: Leg, fusion: Fusion) -> list[tuple[int, float]]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import structlog
 
 from retrieval.batcher import Batcher
+from retrieval.history import History
 from retrieval.ingest import Ingest
 from retrieval.jobs import Jobs
 from retrieval.parsing import check_source
@@ -46,6 +47,7 @@ class RetrievalService:
         settings: RetrievalSettings,
         *,
         store: Store,
+        history: History,
         jobs: Jobs,
         projections: Projections,
         batcher: Batcher,
@@ -54,6 +56,7 @@ class RetrievalService:
     ) -> None:
         self.settings = settings
         self.store = store
+        self.history = history
         self.jobs = jobs
         self.projections = projections
         self.batcher = batcher
@@ -113,7 +116,7 @@ class RetrievalService:
         """Returns when they can no longer be found."""
         row = await self.store.collection(tenant, name)
         deleted = await self.store.delete_documents(row, list(dict.fromkeys(ids)))
-        await self.projections.reach(row, await self.store.sequence(row.id))
+        await self.projections.reach(row)
         return Deleted(deleted=deleted)
 
     async def job(self, tenant: str, job_id: str) -> Job:
@@ -138,7 +141,7 @@ class RetrievalService:
 
     async def check(self) -> CheckReport:
         """Of all tenants, so only for who may administer the server."""
-        findings = [Finding(where="sqlite", problem=problem) for problem in await self.store.problems()]
+        findings = [Finding(where="sqlite", problem=problem) for problem in await self.history.problems()]
         rows = await self.store.every_collection()
         chunks = 0
         for row in rows:

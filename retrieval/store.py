@@ -1,4 +1,4 @@
-"""The truth in SQL: collections, documents, chunks, vectors, and the history that projections follow.
+"""The truth in SQL: collections, documents, chunks and vectors.
 
 Each method is one unit of work, whole and atomic. Every query starts from the tenant or from a collection id that was
 found through the tenant, so that nothing crosses between tenants.
@@ -9,10 +9,10 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 import msgspec
-import numpy as np
 
-from retrieval.records import ChunkTexts, CollectionRow, Item, Outcome, PreparedDocument, TextChanges, VectorChanges
-from shared.database import Database, integrity_problems
+from retrieval.history import last_sequence
+from retrieval.records import CollectionRow, Item, Outcome, PreparedDocument
+from shared.database import Database
 from shared.errors import Conflict, NotFound
 from shared.paging import Page, page_of
 from shared.retrieval_messages import (
@@ -26,7 +26,6 @@ from shared.retrieval_messages import (
     Hit,
     LegScores,
 )
-from shared.vectors import Float32Array
 
 _COLLECTION = "id, tenant, name, model, chunking, fusion, description, created_at"
 _DOCUMENT = (
@@ -175,51 +174,6 @@ class Store:
 
         return await self.database.read(unit)
 
-    async def vector_changes(
-        self, collection_id: int, model: str, *, after: int, until: int | None, limit: int
-    ) -> VectorChanges | None:
-        """The next changes in order, or None. What was added and is gone again is left out."""
-
-        def unit(connection: sqlite3.Connection) -> VectorChanges | None:
-            span = _span_of_changes(connection, collection_id, after=after, until=until, limit=limit)
-            if span is None:
-                return None
-            sequence, removed = span
-            rows = connection.execute(
-                "SELECT o.chunk_id, v.vector FROM ops o JOIN vectors v ON v.chunk_id = o.chunk_id AND v.model = ? "
-                "WHERE o.collection_id = ? AND o.seq > ? AND o.seq <= ? AND o.kind = 'add' ORDER BY o.seq",
-                (model, collection_id, after, sequence),
-            ).fetchall()
-            return VectorChanges(sequence, [found[0] for found in rows], _stack([found[1] for found in rows]), removed)
-
-        return await self.database.read(unit)
-
-    async def text_changes(
-        self, collection_id: int, *, after: int, until: int | None, limit: int
-    ) -> TextChanges | None:
-        """As `vector_changes`, for the lexical index."""
-
-        def unit(connection: sqlite3.Connection) -> TextChanges | None:
-            span = _span_of_changes(connection, collection_id, after=after, until=until, limit=limit)
-            if span is None:
-                return None
-            sequence, removed = span
-            rows = connection.execute(
-                "SELECT o.chunk_id, d.title, c.headings, c.text FROM ops o JOIN chunks c ON c.id = o.chunk_id "
-                "JOIN documents d ON d.id = c.document "
-                "WHERE o.collection_id = ? AND o.seq > ? AND o.seq <= ? AND o.kind = 'add' ORDER BY o.seq",
-                (collection_id, after, sequence),
-            )
-            added = [
-                ChunkTexts(found[0], found[1], " ".join(msgspec.json.decode(found[2])), found[3]) for found in rows
-            ]
-            return TextChanges(sequence, added, removed)
-
-        return await self.database.read(unit)
-
-    async def sequence(self, collection_id: int) -> int:
-        return await self.database.read(lambda connection: _sequence(connection, collection_id))
-
     async def fetch_hits(self, scored: Sequence[tuple[int, float]], scores: dict[int, LegScores]) -> list[Hit]:
         """Hits in the given order; a chunk that went away meanwhile is left out."""
         wanted = msgspec.json.encode([chunk_id for chunk_id, _ in scored]).decode()
@@ -237,38 +191,6 @@ class Store:
         return [
             _hit(chunk_id, score, scores[chunk_id], found[chunk_id]) for chunk_id, score in scored if chunk_id in found
         ]
-
-    async def truth(self, collection_id: int, model: str) -> tuple[int, dict[int, bytes]]:
-        """The collection's sequence, and the vector of every chunk: what the projections should hold. For `check`."""
-
-        def unit(connection: sqlite3.Connection) -> tuple[int, dict[int, bytes]]:
-            rows = connection.execute(
-                "SELECT c.id, v.vector FROM chunks c LEFT JOIN vectors v ON v.chunk_id = c.id AND v.model = ? "
-                "WHERE c.collection_id = ?",
-                (model, collection_id),
-            ).fetchall()
-            return _sequence(connection, collection_id), {row[0]: row[1] or b"" for row in rows}
-
-        return await self.database.read(unit)
-
-    async def problems(self) -> list[str]:
-        """What is wrong inside the truth itself."""
-
-        def unit(connection: sqlite3.Connection) -> list[str]:
-            found = integrity_problems(connection)
-            shifted = connection.execute(
-                "SELECT c.id FROM chunks c JOIN documents d ON d.id = c.document "
-                "WHERE substr(d.text, c.start + 1, c.stop - c.start) <> c.text LIMIT 10"
-            )
-            found += [f"chunk {row[0]} is not the text at its offsets" for row in shifted]
-            unheard = connection.execute(
-                "SELECT c.id FROM chunks c WHERE NOT EXISTS "
-                "(SELECT 1 FROM ops o WHERE o.collection_id = c.collection_id AND o.chunk_id = c.id AND o.kind = 'add') "
-                "LIMIT 10"
-            )
-            return found + [f"chunk {row[0]} is missing from ops" for row in unheard]
-
-        return await self.database.read(unit)
 
 
 def commit_document(
@@ -443,29 +365,9 @@ def _describe(connection: sqlite3.Connection, row: CollectionRow) -> Collection:
         description=row.description,
         documents=documents,
         chunks=chunks,
-        sequence=_sequence(connection, row.id),
+        sequence=last_sequence(connection, row.id),
         created_at=row.created_at,
     )
-
-
-def _sequence(connection: sqlite3.Connection, collection_id: int) -> int:
-    sequence: int = connection.execute(
-        "SELECT coalesce(max(seq), 0) FROM ops WHERE collection_id = ?", (collection_id,)
-    ).fetchone()[0]
-    return sequence
-
-
-def _span_of_changes(
-    connection: sqlite3.Connection, collection_id: int, *, after: int, until: int | None, limit: int
-) -> tuple[int, list[int]] | None:
-    """The last sequence number of the next `limit` changes, and the chunks that they remove."""
-    rows = connection.execute(
-        "SELECT seq, kind, chunk_id FROM ops WHERE collection_id = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
-        (collection_id, after, 2**62 if until is None else until, limit),
-    ).fetchall()
-    if not rows:
-        return None
-    return rows[-1][0], [row[2] for row in rows if row[1] == "remove"]
 
 
 def _document_info(row: tuple[str, ...]) -> DocumentInfo:
@@ -498,12 +400,6 @@ def _hit(chunk_id: int, score: float, scores: LegScores, row: tuple[str, ...]) -
         end=int(row[7]),
         metadata=msgspec.json.decode(row[8]),
     )
-
-
-def _stack(vectors: Sequence[bytes]) -> Float32Array:
-    if not vectors:
-        return np.empty((0, 0), dtype=np.float32)
-    return np.frombuffer(b"".join(vectors), dtype="<f4").reshape(len(vectors), -1).astype(np.float32, copy=False)
 
 
 def _now() -> str:

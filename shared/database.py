@@ -60,7 +60,8 @@ class Database:
         Raises SettingsError where another process has it open: two owners would each trust their own projections.
         """
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = FileLock(path.with_suffix(".lock"))
+        # Not thread-local: it is taken by the thread that opens, and released by the one that closes.
+        lock = FileLock(path.with_suffix(".lock"), thread_local=False)
         try:
             lock.acquire(timeout=0)
         except Timeout as error:

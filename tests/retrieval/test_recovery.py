@@ -1,0 +1,236 @@
+"""Whatever happens to the projections, the truth brings them back; `check` sees every difference."""
+
+import asyncio
+import random
+import shutil
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sqlite_utils
+
+from retrieval.records import TextChanges, VectorChanges
+from retrieval.schema import migrations
+from shared.errors import NotFound, SettingsError
+from tests.harness import RunningRetrieval, running_retrieval
+
+DOCUMENTS = [{"id": str(number), "text": f"alpha beta number{number}"} for number in range(6)]
+
+
+def lexical_folder(data_dir: Path) -> Path:
+    return data_dir / "retrieval" / "lexical"
+
+
+async def fill(data_dir: Path) -> None:
+    async with running_retrieval(data_dir) as running:
+        await running.client.ingest("docs", DOCUMENTS)
+        await running.client.delete_document("docs", "5")
+
+
+async def assert_whole(running: RunningRetrieval) -> None:
+    for mode in ("dense", "lexical"):
+        hits = (await running.client.search("alpha", mode=mode, limit=100)).hits  # type: ignore[arg-type]
+        assert {"0", "1", "2", "3", "4"} == {hit.document_id for hit in hits}, mode
+    report = await running.client.check()
+    assert (report.findings, report.clean, report.checked["chunks"]) == ([], True, 5)
+
+
+async def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
+    await fill(tmp_path)
+
+    async with running_retrieval(tmp_path) as running:
+        await assert_whole(running)
+        assert running.embedder.embedded == []
+
+
+@pytest.mark.parametrize("damage", ["missing", "garbage", "half"])
+async def test_a_lost_or_damaged_lexical_index_is_rebuilt_from_the_truth(tmp_path: Path, damage: str) -> None:
+    await fill(tmp_path)
+
+    def break_it() -> None:
+        folder = lexical_folder(tmp_path)
+        if damage == "missing":
+            shutil.rmtree(folder)
+            return
+        for file in folder.rglob("*.*"):
+            if damage == "garbage" and file.name == "meta.json":
+                file.write_bytes(b"garbage")
+            if damage == "half" and file.suffix in {".term", ".store"}:
+                file.write_bytes(file.read_bytes()[:5])
+
+    await asyncio.to_thread(break_it)
+    async with running_retrieval(tmp_path) as running:
+        await assert_whole(running)
+
+
+async def test_an_index_that_knows_more_than_the_truth_is_rebuilt(tmp_path: Path) -> None:
+    await fill(tmp_path)
+    backup = tmp_path / "backup"
+    await asyncio.to_thread(shutil.copytree, tmp_path / "retrieval", backup)
+    async with running_retrieval(tmp_path) as running:
+        await running.client.ingest("docs", [{"id": "new", "text": "alpha later"}])
+
+    def restore_truth_only() -> None:
+        for file in (tmp_path / "retrieval").glob("retrieval.db*"):
+            file.unlink()
+        for file in backup.glob("retrieval.db*"):
+            shutil.copy(file, tmp_path / "retrieval" / file.name)
+
+    await asyncio.to_thread(restore_truth_only)
+    async with running_retrieval(tmp_path) as running:
+        await assert_whole(running)
+
+
+async def test_an_index_that_missed_the_last_changes_catches_up(tmp_path: Path) -> None:
+    await fill(tmp_path)
+    old = tmp_path / "old"
+    await asyncio.to_thread(shutil.copytree, lexical_folder(tmp_path), old)
+    async with running_retrieval(tmp_path) as running:
+        await running.client.ingest("docs", [{"id": "0", "text": "gamma"}, {"id": "new", "text": "alpha new"}])
+
+    def put_old_back() -> None:
+        shutil.rmtree(lexical_folder(tmp_path))
+        shutil.copytree(old, lexical_folder(tmp_path))
+
+    await asyncio.to_thread(put_old_back)
+    async with running_retrieval(tmp_path) as running:
+        hits = (await running.client.search("alpha", mode="lexical", limit=100)).hits
+        assert {"1", "2", "3", "4", "new"} == {hit.document_id for hit in hits}
+        assert (await running.client.check()).clean
+
+
+async def test_check_names_what_is_missing_surplus_and_different(tmp_path: Path) -> None:
+    async with running_retrieval(tmp_path) as running:
+        await running.client.ingest("docs", DOCUMENTS)
+        row = await running.service.store.collection("default", "docs")
+        indexes = await running.service.projections.of(row)
+        sequence = indexes.sequence
+        vector = np.zeros((1, 64), dtype=np.float32)
+        await asyncio.to_thread(
+            indexes.dense.apply, VectorChanges(sequence, [2, 999], np.vstack([vector, vector]), [1])
+        )
+        await asyncio.to_thread(indexes.lexical.apply, TextChanges(sequence, [], [3]))
+
+        report = await running.client.check()
+
+    assert not report.clean
+    assert [finding.problem for finding in report.findings] == [
+        "the dense index misses 1 chunks, such as 1",
+        "the dense index has 1 chunks that are gone, such as 999",
+        "the lexical index misses 1 chunks, such as 3",
+        "the dense index has other vectors for 1 chunks, such as 2",
+    ]
+    assert {"default/docs"} == {finding.where for finding in report.findings}
+
+
+async def test_check_names_what_is_wrong_inside_the_truth(tmp_path: Path) -> None:
+    await fill(tmp_path)
+
+    def shift() -> None:
+        connection = sqlite3.connect(tmp_path / "retrieval" / "retrieval.db")
+        connection.execute("UPDATE chunks SET start = start + 1 WHERE id = 1")
+        connection.execute("DELETE FROM ops WHERE chunk_id = 2")
+        connection.commit()
+        connection.close()
+
+    await asyncio.to_thread(shift)
+    async with running_retrieval(tmp_path) as running:
+        problems = [finding.problem for finding in (await running.client.check()).findings]
+
+    assert "chunk 1 is not the text at its offsets" in problems
+    assert "chunk 2 is missing from ops" in problems
+
+
+async def test_files_of_a_collection_that_is_gone_are_removed_at_the_start(tmp_path: Path) -> None:
+    await fill(tmp_path)
+    orphan = lexical_folder(tmp_path) / "4711"
+    await asyncio.to_thread(orphan.mkdir)
+
+    async with running_retrieval(tmp_path):
+        assert not await asyncio.to_thread(orphan.exists)
+
+
+async def test_starting_with_another_model_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    await fill(tmp_path)
+
+    def rename() -> None:
+        connection = sqlite3.connect(tmp_path / "retrieval" / "retrieval.db")
+        connection.execute("UPDATE collections SET model = 'older'")
+        connection.commit()
+        connection.close()
+
+    await asyncio.to_thread(rename)
+    with pytest.raises(SettingsError, match="Start with --model older"):
+        async with running_retrieval(tmp_path):
+            pass
+
+
+@pytest.mark.blocking
+def test_migrating_again_changes_nothing(tmp_path: Path) -> None:
+    database = sqlite_utils.Database(tmp_path / "x.db")
+    migrations.apply(database)
+    schema = database.schema
+    database["collections"].insert(
+        {
+            "tenant": "t",
+            "name": "n",
+            "model": "m",
+            "chunking": "{}",
+            "fusion": "{}",
+            "description": "",
+            "created_at": "x",
+        }
+    )
+
+    migrations.apply(database)
+
+    assert (schema, 1) == (database.schema, database["collections"].count)
+    database.close()
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_any_history_of_writes_deletes_and_restarts_ends_as_a_dictionary_would(tmp_path: Path, seed: int) -> None:
+    """A naive model beside the service, over random operations; after each restart and at the end they must agree."""
+    chance = random.Random(seed)  # noqa: S311 - a test's dice
+    oracle: dict[str, str] = {}
+    for _ in range(3):
+        async with running_retrieval(tmp_path) as running:
+            await _assert_agrees(running, oracle)
+            for _ in range(12):
+                await _random_operation(running, oracle, chance)
+            await _assert_agrees(running, oracle)
+
+
+async def _random_operation(running: RunningRetrieval, oracle: dict[str, str], chance: random.Random) -> None:
+    names = [f"doc{number}" for number in range(8)]
+    match chance.choice(["write", "write", "write", "delete", "drop"]):
+        case "write":
+            batch = {
+                name: f"common {name} word{chance.randrange(5)}" for name in chance.sample(names, chance.randint(1, 4))
+            }
+            await running.client.ingest("docs", [{"id": name, "text": text} for name, text in batch.items()])
+            oracle.update(batch)
+        case "delete" if oracle:
+            gone = chance.sample(names, 3)
+            answer = await running.client.delete_documents("docs", gone)
+            assert sum(name in oracle for name in gone) == answer.deleted
+            for name in gone:
+                oracle.pop(name, None)
+        case "drop" if oracle and chance.random() < 0.3:
+            await running.client.delete_collection("docs")
+            oracle.clear()
+            await running.client.put_collection("docs")
+
+
+async def _assert_agrees(running: RunningRetrieval, oracle: dict[str, str]) -> None:
+    try:
+        listed = (await running.client.documents("docs", limit=1000)).items
+    except NotFound:
+        assert not oracle
+        return
+    assert oracle.keys() == {document.id for document in listed}
+    for mode in ("dense", "lexical", "hybrid"):
+        hits = (await running.client.search("common", collection="docs", mode=mode, limit=100)).hits  # type: ignore[arg-type]
+        assert oracle == {hit.document_id: hit.text for hit in hits}, mode
+    assert (await running.client.check()).clean

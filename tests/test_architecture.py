@@ -1,0 +1,154 @@
+"""The house keeps its shape: imports point one way, and no module or function outgrows a reader."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("shared", "retrieval", "memory", "diptych", "benchmarks")
+FORBIDDEN = {
+    "shared": {"retrieval", "memory", "diptych", "benchmarks", "tests"},
+    "retrieval": {"memory", "diptych", "benchmarks", "tests"},
+    "memory": {"retrieval", "diptych", "benchmarks", "tests"},
+    "diptych": {"retrieval", "memory", "benchmarks", "tests"},
+    "benchmarks": {"retrieval", "memory", "tests"},
+}
+# One importer each, so that replacing one of them is a change in one place.
+SINGLE_IMPORTERS = {
+    "faiss": "retrieval/dense.py",
+    "tantivy": "retrieval/lexical.py",
+    "sentence_transformers": "retrieval/embedder.py",
+    "prometheus_client.exposition": "shared/metrics.py",
+    "pydantic_settings": "shared/settings.py",
+    "msgpack": "shared/wire.py",
+    "Stemmer": "memory/words.py",
+}
+# Whoever reads the environment, and why.
+ENVIRONMENT_READERS = {
+    "shared/settings.py",  # unknown variables are refused
+    "diptych/supervisor.py",  # children inherit it
+    "diptych/commands/services.py",  # as above
+}
+MODULE_LINES_MAX = 500
+FUNCTION_LINES_MAX = 70
+FUNCTION_LINES_P90_MAX = 35
+# The error middleware, the loops of workers and jobs, and the writer that hands errors to whoever sent the unit.
+BROAD_EXCEPTS = {
+    "shared/server.py": 1,
+    "shared/database.py": 1,
+    "retrieval/batcher.py": 1,
+    "retrieval/ingest.py": 2,
+    "retrieval/projections.py": 2,
+    "memory/embeddings.py": 1,
+}
+
+
+def modules(package: str) -> Iterator[tuple[str, ast.Module, str]]:
+    for path in sorted((ROOT / package).rglob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        yield path.relative_to(ROOT).as_posix(), ast.parse(text), text
+
+
+def imported(tree: ast.AST) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+    return names
+
+
+@pytest.mark.blocking
+@pytest.mark.parametrize("package", PACKAGES)
+def test_imports_point_one_way(package: str) -> None:
+    wrong = [
+        (where, name)
+        for where, tree, _ in modules(package)
+        for name in imported(tree)
+        if name.split(".")[0] in FORBIDDEN[package]
+    ]
+
+    assert wrong == []
+
+
+@pytest.mark.blocking
+@pytest.mark.parametrize(("library", "importer"), SINGLE_IMPORTERS.items())
+def test_a_library_that_may_be_replaced_has_one_importer(library: str, importer: str) -> None:
+    importers = {
+        where
+        for package in PACKAGES
+        for where, tree, _ in modules(package)
+        if any(name == library or name.startswith(f"{library}.") for name in imported(tree))
+    }
+
+    assert {importer} == importers
+
+
+@pytest.mark.blocking
+def test_only_named_modules_read_the_environment() -> None:
+    readers = {
+        where
+        for package in PACKAGES
+        for where, tree, _ in modules(package)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"}
+    }
+
+    assert readers <= ENVIRONMENT_READERS
+
+
+@pytest.mark.blocking
+@pytest.mark.parametrize("package", PACKAGES)
+def test_modules_and_functions_fit_a_reader(package: str) -> None:
+    lengths: list[int] = []
+    outliers: list[str] = []
+    for where, tree, text in modules(package):
+        if text.count("\n") > MODULE_LINES_MAX:
+            outliers.append(where)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                length = (node.end_lineno or node.lineno) - node.lineno + 1
+                lengths.append(length)
+                if length > FUNCTION_LINES_MAX:
+                    outliers.append(f"{where}:{node.name}")
+
+    assert outliers == []
+    assert not lengths or sorted(lengths)[int(0.9 * len(lengths))] <= FUNCTION_LINES_P90_MAX
+
+
+@pytest.mark.blocking
+def test_broad_excepts_stand_only_in_the_loops_that_must_not_end() -> None:
+    found: dict[str, int] = {}
+    for package in ("shared", "retrieval", "memory", "diptych"):
+        for where, tree, _ in modules(package):
+            count = sum(
+                isinstance(node, ast.ExceptHandler)
+                and (
+                    node.type is None
+                    or (isinstance(node.type, ast.Name) and node.type.id in {"Exception", "BaseException"})
+                )
+                for node in ast.walk(tree)
+            )
+            if count:
+                found[where] = count
+
+    # Catching everything in order to clean up, or to tell one kind apart, and raise it again hides nothing.
+    assert {where for where in found if where not in BROAD_EXCEPTS} <= {"diptych/supervisor.py", "retrieval/lexical.py"}
+    assert all(found.get(where, 0) <= count for where, count in BROAD_EXCEPTS.items())
+
+
+@pytest.mark.blocking
+@pytest.mark.parametrize("module", ["shared.server", "retrieval.app", "memory.app", "diptych.cli", "diptych"])
+def test_a_module_imports_alone_and_without_warnings(module: str) -> None:
+    code = f"import {module}, sys; assert 'torch' not in sys.modules and 'sentence_transformers' not in sys.modules"
+
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert (result.returncode, result.stderr) == (0, "")
