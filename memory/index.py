@@ -49,6 +49,9 @@ class ScopeIndex:
     def is_worn(self) -> bool:
         return len(self._ids) > _CAPACITY_MIN and len(self._rows) < (1 - _DEAD_SHARE_MAX) * len(self._ids)
 
+    def has_vector(self, item_id: int) -> bool:
+        return bool(self._has_vector[self._rows[item_id]])
+
     def ids(self) -> set[int]:
         return set(self._rows)
 

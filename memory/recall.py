@@ -25,6 +25,8 @@ _SCOPE_NEEDED: Final = "give user_id, session_id or agent_id: memory is read for
 class _Legs:
     dense: Leg
     lexical: Leg
+    # Of what the lexical leg found, the items that the dense leg cannot judge yet.
+    unjudged: frozenset[int]
     items: int
     without_vector: int
 
@@ -121,7 +123,8 @@ class Recall:
         limit = max(self._candidates, request.limit)
         lexical = index.lexical(query, limit=limit, **window) if request.mode != "dense" or use_words else {}
         dense = index.dense(vector, limit=limit, **window) if vector is not None else {}
-        return _Legs(dense, lexical, len(index), index.without_vector)
+        unjudged = frozenset(item_id for item_id in lexical if not index.has_vector(item_id))
+        return _Legs(dense, lexical, unjudged, len(index), index.without_vector)
 
     async def _dress(self, request: RecallRequest, turn: RecalledTurn, score: float, scores: RecallScores) -> Recalled:
         before, after = None, None
@@ -152,10 +155,20 @@ def _check(request: RecallRequest) -> None:
 
 
 def _fused(legs: _Legs) -> list[tuple[int, float]]:
-    """With one leg silent, the other's own scores say more than half of a scaled one."""
-    if legs.dense and legs.lexical:
-        return fuse(legs.dense, legs.lexical)
-    return ranked(legs.dense or legs.lexical)
+    """With one leg silent, the other's own scores say more than half of a scaled one.
+
+    A turn that has no vector yet is not a turn that the dense leg thinks little of: it is placed there as it is placed in
+    the lexical leg, so that what was just said is not held back for the moment that its embedding takes.
+    """
+    if not legs.dense or not legs.lexical:
+        return ranked(legs.dense or legs.lexical)
+    low, high = min(legs.lexical.values()), max(legs.lexical.values())
+    bottom, top = min(legs.dense.values()), max(legs.dense.values())
+    assumed = {
+        item_id: bottom + (top - bottom) * ((legs.lexical[item_id] - low) / (high - low) if high > low else 1.0)
+        for item_id in legs.unjudged
+    }
+    return fuse({**legs.dense, **assumed}, legs.lexical)
 
 
 def _leg_scores(legs: _Legs) -> dict[int, RecallScores]:

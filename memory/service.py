@@ -4,6 +4,7 @@ answers a message, or raises a ServiceError."""
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime
+from html import escape
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter
@@ -239,19 +240,19 @@ def _tail_candidate(session_id: str, turn: Turn) -> Candidate:
 
 
 def _recalled_candidate(turn: RecalledTurn) -> Candidate:
-    """Read in the order in which they were said."""
+    """Read in the order in which they were said. Every line is quoted, so that none can pose as the context's own."""
     source = TurnSource(session_id=turn.session_id, turn_id=turn.turn_id, seq=turn.seq)
     order = (turn.created_at.isoformat(), turn.session_id, turn.seq)
-    return Candidate(f"> {_said(turn.created_at, turn.role, turn.name, turn.content)}", source, order)
+    said = _said(turn.created_at, turn.role, turn.name, turn.content)
+    return Candidate("> " + said.replace("\n", "\n> "), source, order)
 
 
 def _document_candidate(rank: int, hit: Hit) -> Candidate:
+    """Fenced; a closing fence inside the text is defused, so that a document cannot end its own."""
     source = DocumentSource(
         collection=hit.collection, document_id=hit.document_id, chunk_id=hit.chunk_id, start=hit.start, end=hit.end
     )
-    name = " > ".join(dict.fromkeys(part for part in (hit.title, *hit.headings) if part)) or hit.document_id
-    return Candidate(
-        f'<document source="{hit.collection}/{hit.document_id}" title="{name}">\n{hit.text}\n</document>',
-        source,
-        (rank,),
-    )
+    name = escape(" > ".join(dict.fromkeys(part for part in (hit.title, *hit.headings) if part)) or hit.document_id)
+    text = hit.text.replace("</document", "&lt;/document")
+    fence = f'<document source="{escape(f"{hit.collection}/{hit.document_id}")}" title="{name}">'
+    return Candidate(f"{fence}\n{text}\n</document>", source, (rank,))

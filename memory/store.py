@@ -15,7 +15,7 @@ import msgspec
 from memory.history import record_op
 from memory.records import SessionRow
 from shared.database import Database
-from shared.errors import Conflict, FieldError, InvalidFields, NotFound
+from shared.errors import Conflict, FieldError, NotFound, invalid
 from shared.memory_messages import (
     AppendAnswer,
     AppendedTurn,
@@ -147,10 +147,7 @@ class Store:
         after = query.after or 0
         if query.cursor is not None:
             if not query.cursor.isdecimal():
-                raise InvalidFields(
-                    "query.cursor: not a cursor of this list",
-                    errors=[FieldError("query.cursor", "not a cursor of this list")],
-                )
+                raise invalid("query.cursor", "not a cursor of this list")
             after = max(after, int(query.cursor))
 
         def unit(connection: sqlite3.Connection) -> Page[Turn]:

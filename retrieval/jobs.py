@@ -12,7 +12,7 @@ import msgspec
 
 from retrieval.records import CollectionRow, Item, Outcome
 from shared.database import Database
-from shared.errors import InvalidFields, NotFound, Overloaded
+from shared.errors import NotFound, Overloaded, invalid
 from shared.paging import Page, page_of
 from shared.retrieval_messages import DocumentIn, IngestResult, ItemError, Job, JobStatus
 
@@ -171,7 +171,7 @@ class Jobs:
     async def page(self, tenant: str, *, status: JobStatus | None, cursor: str | None, limit: int) -> Page[Job]:
         """Newest first. Raises InvalidFields for a cursor that no page gave."""
         if cursor is not None and not cursor.isdecimal():
-            raise InvalidFields("query.cursor: not a cursor of this list")
+            raise invalid("query.cursor", "not a cursor of this list")
 
         def unit(connection: sqlite3.Connection) -> Page[Job]:
             rows = connection.execute(

@@ -8,6 +8,9 @@ caller gave none. Answers of 4xx are never retried; they raise the error class t
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from io import BytesIO
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 from urllib.parse import quote
@@ -17,10 +20,10 @@ import msgspec
 import tenacity
 from yarl import URL
 
-from shared.errors import SERVICE_ERRORS, Internal, InvalidFields, Malformed, Overloaded, ServiceError, Unavailable
+from shared.errors import SERVICE_ERRORS, Internal, Malformed, Overloaded, ServiceError, Unavailable
 from shared.messages import CheckReport, Health, Info, Problem
 from shared.tracing import inject_trace
-from shared.wire import JSON, MSGPACK, decode, encode, media_type
+from shared.wire import JSON, MSGPACK, decode, encode, invalid_fields, media_type
 
 AnswerT = TypeVar("AnswerT")
 StructT = TypeVar("StructT", bound=msgspec.Struct)
@@ -67,7 +70,8 @@ class ServiceClient:
 
     async def ready(self) -> Health:
         """Raises Unavailable, saying what it waits for, until the service is ready. Never retried."""
-        return await self._attempt("GET", "/readyz", Health, None, None, {})
+        async with self._deadline(self.timeout_s):
+            return await self._attempt("GET", "/readyz", Health, None, None, {})
 
     async def info(self) -> Info:
         return await self._call("GET", "/v1/info", Info)
@@ -96,14 +100,20 @@ class ServiceClient:
             retry=tenacity.retry_if_exception(_passes),
             reraise=True,
         )
+        async with self._deadline(limit_s):
+            async for attempt in retrying:
+                with attempt:
+                    return await self._attempt(method, path, answer, body, query, headers)
+        raise AssertionError("unreachable: the last attempt answers or raises")
+
+    @asynccontextmanager
+    async def _deadline(self, limit_s: float) -> AsyncIterator[None]:
+        """Raises Unavailable when the time is up."""
         try:
             async with asyncio.timeout(limit_s):
-                async for attempt in retrying:
-                    with attempt:
-                        return await self._attempt(method, path, answer, body, query, headers)
+                yield
         except TimeoutError as error:
             raise Unavailable(f"{self.url} did not answer within {limit_s:g} s") from error
-        raise AssertionError("unreachable: the last attempt answers or raises")
 
     async def _attempt(
         self,
@@ -116,14 +126,12 @@ class ServiceClient:
     ) -> AnswerT:
         headers = self._headers | extra_headers
         inject_trace(headers)
-        data = None if body is None else encode(body, self._encoding)
+        # As a file, because aiohttp sends bytes in one piece and warns that a large one holds up the event loop.
+        data = None if body is None else BytesIO(encode(body, self._encoding))
         url = URL(f"{str(self.url).rstrip('/')}{path}", encoded=True).with_query(_query_values(query))
         try:
             async with self._open_session().request(method, url, data=data, headers=headers) as response:
-                payload = await response.read()
-                if response.status >= 400:  # noqa: PLR2004 - HTTP's line between answers and errors
-                    raise _error_of(response.status, response.content_type, payload)
-                return decode(payload, media_type(response.content_type), answer)
+                return _answer_of(response, await response.read(), answer)
         except (aiohttp.ClientError, OSError) as error:
             raise Unavailable(f"{self.url} cannot be reached: {str(error) or type(error).__name__}") from error
 
@@ -144,7 +152,7 @@ def build(kind: type[StructT], **fields: Any) -> StructT:
     try:
         return msgspec.convert({name: value for name, value in fields.items() if value is not None}, kind)
     except msgspec.ValidationError as error:
-        raise InvalidFields(str(error)) from error
+        raise invalid_fields(error, root="$") from error
 
 
 def _query_values(query: msgspec.Struct | None) -> dict[str, str]:
@@ -162,14 +170,26 @@ def _wait_s(state: tenacity.RetryCallState) -> float:
     return max(asked_s, _WAIT(state))
 
 
-def _error_of(status: int, content_type: str, payload: bytes) -> ServiceError:
-    """The server's own error class. A body that is not problem details comes from something in between, like a proxy."""
+def _answer_of(response: aiohttp.ClientResponse, payload: bytes, kind: type[AnswerT]) -> AnswerT:
+    if response.status >= 400:  # noqa: PLR2004 - HTTP's line between answers and errors
+        raise _error_of(response, payload)
     try:
-        problem = decode(payload, media_type(content_type.replace("problem+", "")), Problem)
+        return decode(payload, media_type(response.content_type), kind)
+    except ServiceError as error:  # whoever answered is no such service, and the caller did nothing wrong
+        raise Internal(f"{response.url.origin()} did not answer with a {kind.__name__}: {error.detail}") from error
+
+
+def _error_of(response: aiohttp.ClientResponse, payload: bytes) -> ServiceError:
+    """The server's own error class. A body that is not problem details comes from something in between, like a proxy."""
+    status = response.status
+    try:
+        problem = decode(payload, media_type(response.content_type.replace("problem+", "")), Problem)
     except ServiceError:
         detail = f"status {status}: {payload[:200].decode('utf-8', 'replace')}"
         by_status = next((error for error in SERVICE_ERRORS if error.status == status), None)
-        return (by_status or (Internal if status >= 500 else Malformed))(detail)  # noqa: PLR2004 - as above
+        kind = by_status or (Internal if status >= 500 else Malformed)  # noqa: PLR2004 - as above
+        asked = response.headers.get("Retry-After", "")
+        return kind(detail, retry_after_s=float(asked) if asked.isdecimal() else None)
     kind = _CLASSES.get(problem.code, Internal)
     return kind(
         problem.detail,

@@ -173,7 +173,7 @@ class Authenticator:
             if not self._keys:
                 return Principal(tenant=DEFAULT_TENANT, scopes=frozenset(SCOPES))
             raise Unauthenticated("send `Authorization: Bearer KEY`; keys are made with `diptych keys create`")
-        if self._service_key and hmac.compare_digest(token.encode(), self._service_key):
+        if self._service_key and hmac.compare_digest(_bytes(token), self._service_key):
             return Principal(tenant=SERVICE_TENANT, scopes=frozenset({"retrieval:read"}), key_id="service")
         return self._find(token)
 
@@ -199,4 +199,9 @@ def bearer_token(authorization: str | None) -> str | None:
 
 
 def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode()).digest()
+    return hashlib.sha256(_bytes(token)).digest()
+
+
+def _bytes(token: str) -> bytes:
+    """As they came: a header that is not UTF-8 is a wrong key, not a defect."""
+    return token.encode("utf-8", "surrogateescape")

@@ -16,7 +16,13 @@ def configure_logs(*, service: str, level: str, style: Literal["auto", "json", "
     """Once a process, from `__main__`. Logs go to standard error, so that standard output stays a program's result."""
     console = style == "console" or (style == "auto" and sys.stderr.isatty())
     renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        if console
+        else structlog.processors.JSONRenderer()
+    )
+    # Tracebacks without local variables: among those are the texts and keys that must not be here.
+    tracebacks = structlog.processors.ExceptionRenderer(
+        structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
     )
     structlog.configure(
         processors=[
@@ -25,7 +31,7 @@ def configure_logs(*, service: str, level: str, style: Literal["auto", "json", "
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.StackInfoRenderer(),
-            *([] if console else [structlog.processors.dict_tracebacks]),
+            *([] if console else [tracebacks]),
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),

@@ -26,6 +26,8 @@ def _problem(value: Any, path: str, depth: int) -> FieldError | None:
             return FieldError(path, f"nested deeper than {DEPTH_MAX} levels")
         case dict():
             pairs = [(f"{path}.{key}", part) for key, part in value.items()]
+            if not all(isinstance(key, str) for key in value):
+                return FieldError(path, "a key is not text")
             if any("\x00" in key for key in value):
                 return FieldError(path, "a key contains NUL")
         case list():

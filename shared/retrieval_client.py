@@ -7,7 +7,6 @@ from typing import Any, Literal
 import msgspec
 
 from shared.client import ServiceClient, build, quoted
-from shared.errors import InvalidFields
 from shared.messages import Deleted, PageQuery
 from shared.retrieval_messages import (
     Collection,
@@ -138,8 +137,5 @@ def _collection(name: str) -> str:
 
 def _with_id(document: DocumentIn | Mapping[str, Any]) -> DocumentIn:
     if not isinstance(document, DocumentIn):
-        try:
-            document = msgspec.convert(dict(document), DocumentIn)
-        except msgspec.ValidationError as error:
-            raise InvalidFields(str(error)) from error
+        document = build(DocumentIn, **document)
     return document if document.id else msgspec.structs.replace(document, id=uuid.uuid4().hex)

@@ -22,7 +22,6 @@ from yarl import URL
 from shared.errors import (
     Forbidden,
     Internal,
-    InvalidFields,
     Malformed,
     MethodNotAllowed,
     NotFound,
@@ -30,12 +29,13 @@ from shared.errors import (
     ServiceError,
     TooLarge,
     Unavailable,
+    invalid,
 )
 from shared.keys import Authenticator, KeyFile, Principal, bearer_token
-from shared.messages import Health, Id, Problem
+from shared.messages import Health, Problem
 from shared.metrics import CONTENT_TYPE, HttpMetrics
 from shared.openapi import describe_api
-from shared.routes import Call, Reply, Route
+from shared.routes import Call, PathId, Reply, Route
 from shared.settings import ServiceSettings, is_loopback
 from shared.tracing import make_tracer, server_span
 from shared.wire import convert, decode, encode, media_type, negotiate
@@ -151,22 +151,27 @@ def _refuse_web_pages(request: web.Request) -> None:
     another origin, nor under a foreign name that was made to point here (DNS rebinding). Raises Forbidden."""
     for header in ("Host", "Origin"):
         value = request.headers.get(header)
-        name = URL(value if header == "Origin" else f"http://{value}").host if value else None
-        if value and not is_loopback(name or ""):
+        if value and not is_loopback(_host_of(value if header == "Origin" else f"http://{value}")):
             raise Forbidden(f"a server without API keys answers only its own machine, not {header} {value!r}")
 
 
+def _host_of(url: str) -> str:
+    """Empty where there is none, as in `Origin: null`."""
+    try:
+        return URL(url).host or ""
+    except ValueError:
+        return ""
+
+
 def _path_values(request: web.Request) -> dict[str, str]:
-    return {
-        name: convert({name: value}, dict[str, Id], root="path")[name] for name, value in request.match_info.items()
-    }
+    return {name: convert(value, PathId, root=f"path.{name}") for name, value in request.match_info.items()}
 
 
 def _query_values(request: web.Request) -> dict[str, str]:
     values: dict[str, str] = {}
     for name, value in request.query.items():
         if name in values:
-            raise InvalidFields(f"query.{name}: given more than once")
+            raise invalid(f"query.{name}", "given more than once")
         values[name] = value
     return values
 
@@ -174,7 +179,10 @@ def _query_values(request: web.Request) -> dict[str, str]:
 async def _body(request: web.Request, route: Route) -> Any:
     if route.body is None:
         return None
-    data = await request.read()
+    try:
+        data = await request.read()
+    except web.RequestPayloadError as error:
+        raise Malformed("the body is not what its Content-Encoding says") from error
     if not data and route.body_optional:
         return route.body()
     if not data:
@@ -223,7 +231,10 @@ async def _answer(
     except ServiceError as error:
         return _problem(request, error)
     except web.HTTPException as error:
-        return _problem(request, _translate(request, error))
+        response = _problem(request, _translate(request, error))
+        if "Allow" in error.headers:
+            response.headers["Allow"] = error.headers["Allow"]
+        return response
     except TimeoutError:
         return _problem(request, Unavailable(f"not done within {settings.request_timeout_s:g} s", retry_after_s=1.0))
     except Exception:

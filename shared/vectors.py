@@ -3,12 +3,17 @@
 In memory both are float32 arrays. `Vector` has shape (d,), `Vectors` shape (n, d).
 """
 
-from typing import Any, ClassVar
+import math
+from typing import Any, ClassVar, Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 Float32Array = NDArray[np.float32]
+
+# What numbers look like in JSON, by dimensions. Neither text nor booleans are numbers, whatever numpy makes of them.
+_NUMBERS: Final[dict[int, Any]] = {1: list[float], 2: list[list[float]]}
 
 
 class Vector:
@@ -20,6 +25,8 @@ class Vector:
     def __init__(self, array: Float32Array) -> None:
         if array.ndim != self.dimensions:
             raise ValueError(f"expected {self.dimensions} dimension(s), got shape {list(array.shape)}")
+        if array.size == 0:
+            raise ValueError("must not be empty")
         if not np.isfinite(array).all():
             raise ValueError("every number must be finite")
         self.array = array
@@ -27,9 +34,9 @@ class Vector:
     @classmethod
     def from_wire(cls, value: object) -> "Vector":
         if isinstance(value, dict):
-            return cls(_from_bytes(value))
+            return cls(_from_bytes(value, cls.dimensions))
         if isinstance(value, list):
-            return cls(_from_numbers(value))
+            return cls(_from_numbers(value, cls.dimensions))
         raise ValueError("expected a list of numbers, or {dtype, shape, data} in MessagePack")
 
     def to_numbers(self) -> Any:
@@ -50,21 +57,28 @@ class Vectors(Vector):
     __slots__ = ()
 
 
-def _from_numbers(value: list[Any]) -> Float32Array:
+def _from_numbers(value: list[Any], dimensions: int) -> Float32Array:
     try:
-        return np.asarray(value, dtype=np.float32)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError("expected numbers in rows of equal length") from error
+        numbers = msgspec.convert(value, _NUMBERS[dimensions])
+        with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which is refused as that
+            return np.asarray(numbers, dtype=np.float32)
+    except (msgspec.ValidationError, ValueError) as error:
+        raise ValueError(
+            "expected numbers" if dimensions == 1 else "expected numbers in rows of equal length"
+        ) from error
 
 
-def _from_bytes(value: dict[Any, Any]) -> Float32Array:
+def _from_bytes(value: dict[Any, Any], dimensions: int) -> Float32Array:
     if set(value) != {"dtype", "shape", "data"}:
         raise ValueError("expected exactly the keys dtype, shape and data")
     if value["dtype"] != "float32":
         raise ValueError("dtype must be 'float32'")
     shape, data = value["shape"], value["data"]
-    if not isinstance(shape, list) or not all(type(side) is int and side >= 0 for side in shape):
-        raise ValueError("shape must be a list of sizes")
-    if not isinstance(data, bytes) or len(data) != 4 * int(np.prod(shape, dtype=object)):
+    # The length first: the product of a million sides would keep the server busy for minutes.
+    if not isinstance(shape, list) or len(shape) != dimensions or not all(type(side) is int for side in shape):
+        raise ValueError(f"shape must be a list of {dimensions} size(s)")
+    if min(shape) < 1:
+        raise ValueError("must not be empty")
+    if not isinstance(data, bytes) or len(data) != 4 * math.prod(shape):
         raise ValueError("data must be 4 bytes for each number of the shape")
     return np.frombuffer(data, dtype="<f4").reshape(shape).astype(np.float32, copy=False)

@@ -71,7 +71,7 @@ def decode(data: bytes, media: str, kind: type[MessageT]) -> MessageT:
         raise Malformed("the body is nested too deeply") from error
 
 
-def convert(values: dict[str, Any], kind: type[MessageT], *, root: str) -> MessageT:
+def convert(values: object, kind: type[MessageT], *, root: str) -> MessageT:
     """Strings from a path or query string to a typed message. Raises InvalidFields, paths starting with `root`."""
     try:
         return msgspec.convert(values, kind, strict=False)
@@ -121,7 +121,7 @@ def _encode_raw(value: Any) -> Any:
     raise NotImplementedError(type(value))
 
 
-_LOCATED = re.compile(r"(?P<message>.*?)(?: - at `(?P<place>.*)`)?", re.DOTALL)
+_LOCATED = re.compile(r"(?P<message>.*?)(?: - at (?P<key>`key` in )?`(?P<place>.*)`)?", re.DOTALL)
 _NAMED_FIELD = re.compile(r"Object (?P<what>contains unknown|missing required) field `(?P<field>.*)`", re.DOTALL)
 
 
@@ -135,6 +135,8 @@ def invalid_fields(error: msgspec.ValidationError, *, root: str) -> InvalidField
     if named := _NAMED_FIELD.fullmatch(message):
         place = f"{place}.{named['field']}"
         message = "unknown field" if named["what"] == "contains unknown" else "required field is missing"
+    elif located["key"]:
+        message = "a key is not text"
     elif "matching regex" in message:
         message = "must not contain NUL or, in ids, control characters"
     return InvalidFields(f"{place}: {message}", errors=[FieldError(place, message)])

@@ -66,7 +66,7 @@ async def running_retrieval(
     data_dir: Path, *, key: str | None = None, embedder: HashEmbedder | None = None, **settings: Any
 ) -> AsyncIterator[RunningRetrieval]:
     """A ready retrieval service with a HashEmbedder. `key` is for its client."""
-    chosen = RetrievalSettings(data_dir=data_dir, port=0, model="hash", **settings)
+    chosen = RetrievalSettings(data_dir=data_dir, port=0, **{"model": "hash", **settings})
     embedder = embedder or HashEmbedder()
     app = await asyncio.to_thread(build_retrieval, chosen, lambda: embedder)
     async with serving(app) as url, RetrievalClient(url, api_key=key, timeout_s=WAIT_S) as client:

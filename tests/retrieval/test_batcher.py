@@ -74,10 +74,13 @@ async def test_what_waits_together_shares_a_batch_and_queries_go_first() -> None
     embedder = GatedEmbedder()
     async with batching(embedder) as batcher:
         first = await occupy(batcher, embedder)
-        waiting = [
-            asyncio.create_task(batcher.embed([text], kind))
-            for text, kind in (("d1", "document"), ("q1", "query"), ("d2", "document"), ("q2", "query"))
-        ]
+        order: tuple[tuple[str, TextKind], ...] = (
+            ("d1", "document"),
+            ("q1", "query"),
+            ("d2", "document"),
+            ("q2", "query"),
+        )
+        waiting = [asyncio.create_task(batcher.embed([text], kind)) for text, kind in order]
         await asyncio.sleep(0)
         embedder.let(3)
         await asyncio.gather(first, *waiting)

@@ -86,9 +86,10 @@ def test_a_list_and_a_code_block_stay_whole_when_they_fit() -> None:
 
     stored, ranges = cut(text, tokens_max=12)
 
-    assert [
-        stored[part.start : part.end] for part in ranges
-    ] == ["intro words here\n\n- one\n- two\n- three", "```\nx = 1\n\ny = 2\n```"]
+    assert [stored[part.start : part.end] for part in ranges] == [
+        "intro words here\n\n- one\n- two\n- three",
+        "```\nx = 1\n\ny = 2\n```",
+    ]
 
 
 def test_a_long_paragraph_is_cut_between_sentences() -> None:

@@ -149,7 +149,7 @@ async def test_deleting_makes_a_document_unfindable_at_once(retrieval: RunningRe
 
     assert deleted.deleted == 2
     for mode in ("dense", "lexical", "hybrid"):
-        hits = (await retrieval.client.search("alpha", mode=mode)).hits  # type: ignore[arg-type]
+        hits = (await retrieval.client.search("alpha", mode=mode)).hits
         assert {"0", "2", "4"} == {hit.document_id for hit in hits}, mode
     with pytest.raises(NotFound):
         await retrieval.client.document("docs", "1")

@@ -12,9 +12,12 @@ def test_markdown_keeps_its_text_and_knows_the_headings_above_a_block() -> None:
     parsed = parse("# Guide\r\n\r\nHello *there*.\r\n\r\n## Set `x`\r\n\r\nDo it.", None, "text/markdown", path="$")
 
     assert parsed.text == "# Guide\n\nHello *there*.\n\n## Set `x`\n\nDo it."
-    assert [
-        block.headings for block in parsed.blocks
-    ] == [("Guide",), ("Guide",), ("Guide", "Set x"), ("Guide", "Set x")]
+    assert [block.headings for block in parsed.blocks] == [
+        ("Guide",),
+        ("Guide",),
+        ("Guide", "Set x"),
+        ("Guide", "Set x"),
+    ]
     assert parsed.title == "Guide"
 
 

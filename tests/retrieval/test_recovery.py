@@ -30,7 +30,7 @@ async def fill(data_dir: Path) -> None:
 
 async def assert_whole(running: RunningRetrieval) -> None:
     for mode in ("dense", "lexical"):
-        hits = (await running.client.search("alpha", mode=mode, limit=100)).hits  # type: ignore[arg-type]
+        hits = (await running.client.search("alpha", mode=mode, limit=100)).hits
         assert {"0", "1", "2", "3", "4"} == {hit.document_id for hit in hits}, mode
     report = await running.client.check()
     assert (report.findings, report.clean, report.checked["chunks"]) == ([], True, 5)
@@ -171,7 +171,7 @@ def test_migrating_again_changes_nothing(tmp_path: Path) -> None:
     database = sqlite_utils.Database(tmp_path / "x.db")
     migrations.apply(database)
     schema = database.schema
-    database["collections"].insert(
+    database.table("collections").insert(
         {
             "tenant": "t",
             "name": "n",
@@ -185,7 +185,7 @@ def test_migrating_again_changes_nothing(tmp_path: Path) -> None:
 
     migrations.apply(database)
 
-    assert (schema, 1) == (database.schema, database["collections"].count)
+    assert (schema, 1) == (database.schema, database.table("collections").count)
     database.close()
 
 
@@ -231,6 +231,6 @@ async def _assert_agrees(running: RunningRetrieval, oracle: dict[str, str]) -> N
         return
     assert oracle.keys() == {document.id for document in listed}
     for mode in ("dense", "lexical", "hybrid"):
-        hits = (await running.client.search("common", collection="docs", mode=mode, limit=100)).hits  # type: ignore[arg-type]
+        hits = (await running.client.search("common", collection="docs", mode=mode, limit=100)).hits
         assert oracle == {hit.document_id: hit.text for hit in hits}, mode
     assert (await running.client.check()).clean
