@@ -18,8 +18,16 @@ from shared.retrieval_client import URL_DEFAULT as RETRIEVAL_URL
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="diptych")
-@click.option("--retrieval-url", envvar="DIPTYCH_RETRIEVAL_URL", default=RETRIEVAL_URL, show_default=True)
-@click.option("--memory-url", envvar="DIPTYCH_MEMORY_URL", default=MEMORY_URL, show_default=True)
+@click.option(
+    "--retrieval-url",
+    envvar="DIPTYCH_RETRIEVAL_URL",
+    default=RETRIEVAL_URL,
+    show_default=True,
+    help="Where retrieval is.",
+)
+@click.option(
+    "--memory-url", envvar="DIPTYCH_MEMORY_URL", default=MEMORY_URL, show_default=True, help="Where memory is."
+)
 @click.option(
     "--api-key", envvar="DIPTYCH_API_KEY", help="The key sent with every request; none is needed while none exist."
 )

@@ -1,6 +1,7 @@
 """What every command shares: where the services are, how results are shown, and what failures mean to a shell."""
 
 import asyncio
+import dataclasses
 import functools
 import sys
 from collections.abc import Awaitable, Callable
@@ -11,6 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 import click
 import msgspec
 from rich.console import Console
+from rich.markup import escape
 
 from diptych.memory_client import MemoryClient
 from shared.errors import DiptychError, ServiceError, SettingsError, Unavailable
@@ -45,10 +47,25 @@ class Options:
         return (self.keys_path or self.data_dir / "keys.db").expanduser()
 
     def retrieval(self) -> RetrievalClient:
-        return RetrievalClient(self.retrieval_url, api_key=self.api_key, timeout_s=self.timeout_s)
+        return RetrievalClient(self.retrieval_url, api_key=self.api_key, timeout_s=self.timeout_s, reconnects=False)
 
     def memory(self) -> MemoryClient:
-        return MemoryClient(self.memory_url, api_key=self.api_key, timeout_s=self.timeout_s)
+        return MemoryClient(self.memory_url, api_key=self.api_key, timeout_s=self.timeout_s, reconnects=False)
+
+
+def _turn_on_json(context: click.Context, _parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's own
+    if value:
+        context.obj = dataclasses.replace(context.obj, as_json=True)
+
+
+# `diptych --json search` and `diptych search --json` are the same; people write both.
+json_option = click.option(
+    "--json",
+    is_flag=True,
+    expose_value=False,
+    callback=_turn_on_json,
+    help="Print one JSON document instead of text for people.",
+)
 
 
 def command(
@@ -61,8 +78,10 @@ def command(
         try:
             return asyncio.run(_as_coroutine(function(*arguments, **options)))
         except DiptychError as error:
-            err.print(f"[red]Error:[/red] {_readable(error)}", soft_wrap=True)
+            err.print(f"[red]Error:[/red] {escape(_readable(error))}", soft_wrap=True)
             sys.exit(_exit_code(error))
+        except asyncio.CancelledError:  # SIGTERM while services started here were not ready yet
+            sys.exit(EXIT_FAILED)
 
     return run
 

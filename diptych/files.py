@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from shared.errors import SettingsError
+
 CONTENT_TYPES: Final = {
     ".md": "text/markdown",
     ".markdown": "text/markdown",
@@ -34,7 +36,8 @@ class Selection:
 
 
 def select_files(patterns: Sequence[str]) -> Selection:
-    """Files, folders (recursive) and globs. Raises FileNotFoundError for a path or pattern that means nothing."""
+    """Files, folders (recursive) and globs. Raises FileNotFoundError for a path or pattern that means nothing, and
+    SettingsError for two files that would be the same document."""
     files: dict[str, SourceFile] = {}
     skipped: list[Path] = []
     for pattern in patterns:
@@ -42,17 +45,23 @@ def select_files(patterns: Sequence[str]) -> Selection:
             content_type = CONTENT_TYPES.get(path.suffix.lower())
             if content_type is None:
                 skipped.append(path)
-            else:
-                files[document_id] = SourceFile(path, document_id, content_type)
+                continue
+            other = files.setdefault(document_id, SourceFile(path, document_id, content_type)).path
+            if not other.samefile(path):
+                raise SettingsError(
+                    f"{other} and {path} would both be the document {document_id!r}; name a folder that holds both"
+                )
     return Selection(list(files.values()), skipped)
 
 
 def _expand(pattern: str) -> Iterator[tuple[Path, str]]:
     path = Path(pattern)
-    if path.is_dir():
+    if pattern and path.is_dir():  # an empty one is a variable that was not set, not the folder where we are
         yield from _below(path)
         return
     found = [path] if path.is_file() else [Path(name) for name in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207 - pattern may be absolute
+    if "**" in pattern:  # it goes into folders by itself; once more, each file below would get a second name
+        found = [each for each in found if each.is_file()]
     if not found:
         raise FileNotFoundError(pattern)
     for each in found:

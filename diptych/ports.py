@@ -11,3 +11,14 @@ def free_ports(count: int) -> list[int]:
         for each in sockets:
             each.bind(("127.0.0.1", 0))
         return [each.getsockname()[1] for each in sockets]
+
+
+def why_not_free(host: str, port: int) -> str | None:
+    """What the system says to listening on `port` of `host`; None when nothing stands against it."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the services do: what has just ended is no bar
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            return error.strerror
+    return None

@@ -10,11 +10,12 @@ import secrets
 import signal
 import sys
 from asyncio.subprocess import Process
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from diptych.memory_client import MemoryClient
+from diptych.ports import why_not_free
 from shared.client import ServiceClient
 from shared.errors import DiptychError, Unavailable
 from shared.retrieval_client import RetrievalClient
@@ -28,6 +29,10 @@ class ChildDied(DiptychError):
     """A service ended by itself."""
 
 
+class PortTaken(DiptychError):
+    """Something else listens where a service should."""
+
+
 @dataclass(frozen=True, slots=True)
 class Child:
     name: str
@@ -39,6 +44,7 @@ class Supervisor:
 
     def __init__(self, *, host: str, retrieval_port: int, memory_port: int, environment: Mapping[str, str]) -> None:
         reach = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104 - compared, not bound
+        reach = f"[{reach}]" if ":" in reach else reach
         self.retrieval_url = f"http://{reach}:{retrieval_port}"
         self.memory_url = f"http://{reach}:{memory_port}"
         self._host = host
@@ -53,6 +59,11 @@ class Supervisor:
         self._children: list[Child] = []
 
     async def __aenter__(self) -> Self:
+        """Raises PortTaken: whoever listens there would be taken for the child, and for ready."""
+        for port in self._ports.values():
+            if reason := why_not_free(self._host, port):
+                raise PortTaken(f"cannot listen on {self._host}:{port}: {reason}")
+        self._stop_when_terminated()
         try:
             for name, port in self._ports.items():
                 self._children.append(await self._start(name, port))
@@ -63,6 +74,7 @@ class Supervisor:
 
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
 
     async def wait_ready(self, timeout_s: float) -> None:
         """Raises ChildDied, or Unavailable when it takes too long."""
@@ -73,12 +85,13 @@ class Supervisor:
             except TimeoutError as error:
                 raise Unavailable(f"the services were not ready within {timeout_s:g} s") from error
 
-    async def run(self) -> None:
-        """Until SIGINT or SIGTERM. Raises ChildDied."""
+    async def run(self, announce: Callable[[], None]) -> None:
+        """Until SIGINT or SIGTERM. Calls `announce` once neither can be missed. Raises ChildDied."""
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
+        announce()
         await self._while_alive(stop.wait())
 
     async def stop(self) -> None:
@@ -98,6 +111,12 @@ class Supervisor:
     @property
     def pids(self) -> dict[str, int]:
         return {child.name: child.process.pid for child in self._children}
+
+    def _stop_when_terminated(self) -> None:
+        """Until `run`, SIGTERM cancels the task that waits here, as SIGINT does by itself. Without that the process would
+        end at once and leave its children behind."""
+        if task := asyncio.current_task():
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
 
     async def _start(self, name: str, port: int) -> Child:
         process = await asyncio.create_subprocess_exec(

@@ -60,7 +60,7 @@ async def _start(app: web.Application, settings: MemorySettings, stack: AsyncExi
         embed_client,
         registry=registry,
         timeout_s=settings.embed_timeout_s,
-        pause_s=settings.retrieval_pause_s,
+        pause_s=settings.outage_pause_s,
         batch=settings.vectors_batch_turns,
     )
     await embeddings.start()

@@ -93,6 +93,7 @@ ROUTES = (
         handler=check,
         scope="admin",
         answers={200: CheckReport},
+        takes_long=True,
     ),
     _write("PUT", _SESSION, "Make a session, or change it", put_session, Session, body=SessionSpec, body_optional=True),
     _read(

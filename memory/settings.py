@@ -20,7 +20,7 @@ class MemorySettings(ServiceSettings):
     documents_timeout_s: float = Field(
         5.0, gt=0, description="How long a context waits for documents before it is assembled without them."
     )
-    retrieval_pause_s: float = Field(
+    outage_pause_s: float = Field(
         1.0, ge=0, description="After retrieval failed, how long it is not asked again. Keeps degraded recalls fast."
     )
     vectors_batch_turns: int = Field(64, ge=1, le=1024, description="Turns embedded in one request in the background.")

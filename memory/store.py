@@ -15,7 +15,7 @@ import msgspec
 from memory.history import record_op
 from memory.records import SessionRow
 from shared.database import Database
-from shared.errors import Conflict, FieldError, NotFound, invalid
+from shared.errors import Conflict, FieldError, NotFound
 from shared.memory_messages import (
     AppendAnswer,
     AppendedTurn,
@@ -27,7 +27,7 @@ from shared.memory_messages import (
     TurnIn,
     TurnsQuery,
 )
-from shared.paging import Page, page_of
+from shared.paging import Page, number_of, page_of
 from shared.tokens import estimate_tokens
 
 _SESSION = "id, tenant, session_id, user_id, agent_id, policy, tail_from"
@@ -146,9 +146,7 @@ class Store:
         """In order. Raises InvalidFields for a cursor that no page gave."""
         after = query.after or 0
         if query.cursor is not None:
-            if not query.cursor.isdecimal():
-                raise invalid("query.cursor", "not a cursor of this list")
-            after = max(after, int(query.cursor))
+            after = max(after, number_of(query.cursor))
 
         def unit(connection: sqlite3.Connection) -> Page[Turn]:
             rows = connection.execute(
@@ -301,7 +299,13 @@ def turn_of(row: tuple[str, ...]) -> Turn:
 
 def stored_time(moment: datetime | None) -> str | None:
     """Times are stored in UTC with microseconds always, so that their texts sort as they do."""
-    return None if moment is None else moment.astimezone(UTC).isoformat(timespec="microseconds")
+    if moment is None:
+        return None
+    try:
+        return moment.astimezone(UTC).isoformat(timespec="microseconds")
+    except OverflowError:  # the first or last day of the calendar, in a zone beyond it
+        edge = datetime.min if moment.year == 1 else datetime.max  # noqa: DTZ901 - the zone is added below
+        return edge.replace(tzinfo=UTC).isoformat(timespec="microseconds")
 
 
 def _now() -> str:

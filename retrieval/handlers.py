@@ -142,6 +142,7 @@ ROUTES = (
         handler=check,
         scope="admin",
         answers={200: CheckReport},
+        takes_long=True,
     ),
     _write(
         "PUT",

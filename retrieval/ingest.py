@@ -59,7 +59,8 @@ class Ingest:
         by_id = {row.id: row for row in rows}
         for job_id in await self._jobs.unfinished():
             row = by_id.get(await self._jobs.collection_of(job_id) or 0)
-            if row is not None:
+            # One that came in while the service was starting is on its way already.
+            if row is not None and job_id not in self._running:
                 self._launch(job_id, row)
 
     async def close(self) -> None:
@@ -68,9 +69,11 @@ class Ingest:
             task.cancel()
         await asyncio.gather(*self._running.values(), return_exceptions=True)
 
-    async def submit(self, row: CollectionRow, documents: Sequence[tuple[str, DocumentIn]]) -> str:
+    async def submit(
+        self, tenant: str, collection: str, documents: Sequence[tuple[str, DocumentIn]], *, model: str
+    ) -> str:
         """The id of a job that is durable when this returns. Raises Overloaded."""
-        job_id = await self._jobs.accept(row, documents)
+        job_id, row = await self._jobs.accept(tenant, collection, documents, model=model)
         self._launch(job_id, row)
         return job_id
 

@@ -11,10 +11,11 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from retrieval.records import CollectionRow, Item, Outcome
+from retrieval.store import put_collection
 from shared.database import Database
-from shared.errors import NotFound, Overloaded, invalid
-from shared.paging import Page, page_of
-from shared.retrieval_messages import DocumentIn, IngestResult, ItemError, Job, JobStatus
+from shared.errors import NotFound, Overloaded
+from shared.paging import Page, number_of, page_of
+from shared.retrieval_messages import CollectionSpec, DocumentIn, IngestResult, ItemError, Job, JobStatus
 
 _ERRORS_SHOWN_MAX = 100
 _JOB = "accepted, id, kind, collection, status, total, created_at, updated_at"
@@ -28,10 +29,15 @@ class Jobs:
         self._queue_documents_max = queue_documents_max
         self._keep = timedelta(days=keep_days)
 
-    async def accept(self, row: CollectionRow, documents: Sequence[tuple[str, DocumentIn]]) -> str:
-        """The new job's id, once it is durable. Raises Overloaded where too much waits already, and then takes nothing."""
+    async def accept(
+        self, tenant: str, collection: str, documents: Sequence[tuple[str, DocumentIn]], *, model: str
+    ) -> tuple[str, CollectionRow]:
+        """The new job's id, once it is durable, and its collection, which is made if it is missing.
 
-        def unit(connection: sqlite3.Connection) -> str:
+        Raises Overloaded where too much waits already, and then takes and makes nothing.
+        """
+
+        def unit(connection: sqlite3.Connection) -> tuple[str, CollectionRow]:
             waiting = connection.execute("SELECT count(*) FROM job_items WHERE status = 'pending'").fetchone()[0]
             if waiting + len(documents) > max(self._queue_documents_max, len(documents)):
                 raise Overloaded(
@@ -39,6 +45,7 @@ class Jobs:
                     f"{self._queue_documents_max}); try again later",
                     retry_after_s=5.0,
                 )
+            row = put_collection(connection, tenant, collection, CollectionSpec(), model)
             now = datetime.now(UTC)
             _forget_ended(connection, before=now - self._keep)
             job_id = uuid.uuid4().hex
@@ -54,7 +61,7 @@ class Jobs:
                     for ordinal, (document_id, document) in enumerate(documents)
                 ],
             )
-            return job_id
+            return job_id, row
 
         return await self._database.write(unit)
 
@@ -170,14 +177,13 @@ class Jobs:
 
     async def page(self, tenant: str, *, status: JobStatus | None, cursor: str | None, limit: int) -> Page[Job]:
         """Newest first. Raises InvalidFields for a cursor that no page gave."""
-        if cursor is not None and not cursor.isdecimal():
-            raise invalid("query.cursor", "not a cursor of this list")
+        before = number_of(cursor) if cursor is not None else 2**62
 
         def unit(connection: sqlite3.Connection) -> Page[Job]:
             rows = connection.execute(
                 f"SELECT {_JOB} FROM jobs WHERE tenant = ? AND accepted < ? AND (? IS NULL OR status = ?) "
                 "ORDER BY accepted DESC LIMIT ?",
-                (tenant, int(cursor) if cursor else 2**62, status, status, limit + 1),
+                (tenant, before, status, status, limit + 1),
             ).fetchall()
             order = {row[1]: str(row[0]) for row in rows}
             return page_of([_describe(connection, row) for row in rows], limit, key=lambda job: order[job.id])
@@ -202,11 +208,10 @@ def _job(connection: sqlite3.Connection, tenant: str, job_id: str) -> Job:
 
 
 def _describe(connection: sqlite3.Connection, row: tuple[int, str, str, str, JobStatus, int, str, str]) -> Job:
-    done, failed = connection.execute(
-        "SELECT coalesce(sum(status NOT IN ('pending', 'cancelled')), 0), coalesce(sum(status = 'failed'), 0) "
-        "FROM job_items WHERE job = ?",
-        (row[0],),
-    ).fetchone()
+    counts: dict[str, int] = dict(
+        connection.execute("SELECT status, count(*) FROM job_items WHERE job = ? GROUP BY status", (row[0],)).fetchall()
+    )
+    ended = {status: counts.get(status, 0) for status in ("created", "replaced", "unchanged", "failed")}
     errors = connection.execute(
         "SELECT document_id, error FROM job_items WHERE job = ? AND status = 'failed' ORDER BY ordinal LIMIT ?",
         (row[0], _ERRORS_SHOWN_MAX),
@@ -217,8 +222,8 @@ def _describe(connection: sqlite3.Connection, row: tuple[int, str, str, str, Job
         collection=row[3],
         status=row[4],
         total=row[5],
-        done=done,
-        failed=failed,
+        done=sum(ended.values()),
+        **ended,
         errors=[ItemError(id=error[0], message=error[1]) for error in errors],
         created_at=datetime.fromisoformat(row[6]),
         updated_at=datetime.fromisoformat(row[7]),

@@ -20,7 +20,7 @@ PLAIN, MARKDOWN, HTML = "text/plain", "text/markdown", "text/html"
 _ALIASES = {"text/x-markdown": MARKDOWN, "application/xhtml+xml": HTML}
 SUPPORTED = (PLAIN, MARKDOWN, HTML)
 # Nothing a reader sees on the page.
-_INVISIBLE = ("script", "style", "template", "noscript", "svg", "iframe", "object", "head")
+_INVISIBLE = ("script", "style", "template", "noscript", "svg", "iframe", "object", "head", "title")
 
 _BLANK_LINES = re.compile(r"\n[ \t\r\f\v]*\n\s*")
 

@@ -12,7 +12,6 @@ from retrieval.ingest import Ingest
 from retrieval.jobs import Jobs
 from retrieval.parsing import check_source
 from retrieval.projections import Projections
-from retrieval.records import CollectionRow
 from retrieval.search import Searcher
 from retrieval.settings import RetrievalSettings
 from retrieval.store import Store
@@ -88,8 +87,7 @@ class RetrievalService:
     async def ingest(self, tenant: str, name: str, request: IngestRequest) -> IngestAnswer:
         """Accepts all of a batch or nothing of it."""
         documents, duplicates = self._accepted(request.documents)
-        row = await self._collection_for_writing(tenant, name)
-        job_id = await self._ingest.submit(row, documents)
+        job_id = await self._ingest.submit(tenant, name, documents, model=self.settings.model)
         if request.wait:
             await self._ingest.wait(job_id, self.settings.ingest_wait_timeout_s)
         job = await self.jobs.job(tenant, job_id)
@@ -189,12 +187,6 @@ class RetrievalService:
         except InvalidFields as error:
             return list(error.errors)
         return []
-
-    async def _collection_for_writing(self, tenant: str, name: str) -> CollectionRow:
-        try:
-            return await self.store.collection(tenant, name)
-        except NotFound:
-            return await self.store.put_collection(tenant, name, CollectionSpec(), model=self.settings.model)
 
     def _check_model(self, model: str, path: str) -> None:
         if model != self.settings.model:

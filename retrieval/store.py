@@ -43,7 +43,7 @@ class Store:
 
     async def put_collection(self, tenant: str, name: str, spec: CollectionSpec, *, model: str) -> CollectionRow:
         """Makes the collection or changes what `spec` names. Raises Conflict for a change that would need re-ingesting."""
-        return await self.database.write(lambda connection: _put_collection(connection, tenant, name, spec, model))
+        return await self.database.write(lambda connection: put_collection(connection, tenant, name, spec, model))
 
     async def collection(self, tenant: str, name: str) -> CollectionRow:
         """Raises NotFound."""
@@ -272,9 +272,10 @@ def _remove_document(connection: sqlite3.Connection, collection_id: int, documen
     return connection.execute("DELETE FROM documents WHERE collection_id = ? AND document_id = ?", key).rowcount
 
 
-def _put_collection(
+def put_collection(
     connection: sqlite3.Connection, tenant: str, name: str, spec: CollectionSpec, model: str
 ) -> CollectionRow:
+    """Part of a transaction: ingest makes a missing collection in the one that accepts the job."""
     found = _find_collection(connection, tenant, name)
     if found is None:
         connection.execute(

@@ -20,7 +20,7 @@ import msgspec
 import tenacity
 from yarl import URL
 
-from shared.errors import SERVICE_ERRORS, Internal, Malformed, Overloaded, ServiceError, Unavailable
+from shared.errors import SERVICE_ERRORS, Internal, Malformed, Overloaded, ServiceError, SettingsError, Unavailable
 from shared.messages import CheckReport, Health, Info, Problem
 from shared.tracing import inject_trace
 from shared.wire import JSON, MSGPACK, decode, encode, invalid_fields, media_type
@@ -30,6 +30,7 @@ StructT = TypeVar("StructT", bound=msgspec.Struct)
 
 # Waits double from here with jitter: a restart takes seconds, and a crowd must not come back at once.
 _WAIT = tenacity.wait_random_exponential(multiplier=0.1, max=2.0)
+_CHECK_TIMEOUT_S: Final = 3600.0
 _CLASSES: Final = {error.code: error for error in SERVICE_ERRORS}
 
 
@@ -44,11 +45,15 @@ class ServiceClient:
         timeout_s: float = 30.0,
         encoding: str = MSGPACK,
         retries: bool = True,
+        reconnects: bool = True,
     ) -> None:
-        """`retries=False` is for callers with a better plan than waiting, such as answering without the other service."""
-        self.url = URL(url)
+        """`retries=False` is for callers with a better plan than waiting, such as answering without the other service.
+        `reconnects=False` is for people: where nothing listens they are told at once, not at the deadline.
+        Raises SettingsError for a `url` that is none."""
+        self.url = _service_url(url)
         self.timeout_s = timeout_s
         self._stop = tenacity.stop_before_delay if retries else (lambda _: tenacity.stop_after_attempt(1))
+        self._retry = tenacity.retry_if_exception(_passes if reconnects else _passes_once_connected)
         self._encoding = media_type(encoding)
         self._headers = {"Accept": self._encoding, "Content-Type": self._encoding}
         if api_key:
@@ -78,7 +83,7 @@ class ServiceClient:
 
     async def check(self) -> CheckReport:
         """Compares every projection with the truth. Needs the scope admin; may take minutes on a large store."""
-        return await self._call("POST", "/v1/check", CheckReport)
+        return await self._call("POST", "/v1/check", CheckReport, timeout_s=max(self.timeout_s, _CHECK_TIMEOUT_S))
 
     async def _call(
         self,
@@ -97,7 +102,7 @@ class ServiceClient:
         retrying = tenacity.AsyncRetrying(
             stop=self._stop(limit_s),
             wait=_wait_s,
-            retry=tenacity.retry_if_exception(_passes),
+            retry=self._retry,
             reraise=True,
         )
         async with self._deadline(limit_s):
@@ -155,6 +160,16 @@ def build(kind: type[StructT], **fields: Any) -> StructT:
         raise invalid_fields(error, root="$") from error
 
 
+def _service_url(url: str) -> URL:
+    try:
+        found = URL(url)
+    except ValueError as error:
+        raise SettingsError(f"{url!r} is no address: {error}") from error
+    if found.scheme not in {"http", "https"} or not found.host:
+        raise SettingsError(f"{url!r} is no address of a service; one looks like http://127.0.0.1:7801")
+    return found
+
+
 def _query_values(query: msgspec.Struct | None) -> dict[str, str]:
     values = msgspec.to_builtins(query) if query is not None else {}
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
@@ -162,6 +177,10 @@ def _query_values(query: msgspec.Struct | None) -> dict[str, str]:
 
 def _passes(error: BaseException) -> bool:
     return isinstance(error, (Unavailable, Overloaded))
+
+
+def _passes_once_connected(error: BaseException) -> bool:
+    return _passes(error) and not isinstance(error.__cause__, aiohttp.ClientConnectorError)
 
 
 def _wait_s(state: tenacity.RetryCallState) -> float:

@@ -149,6 +149,8 @@ class Database:
         connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=5.0)
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA synchronous = FULL")
+        # What is deleted is overwritten, whatever this build of SQLite does by default.
+        connection.execute("PRAGMA secure_delete = ON")
         return connection
 
 
@@ -178,7 +180,9 @@ def _run_unit(
     connection.execute("SAVEPOINT unit")
     try:
         result = pending.unit(connection)
-    except Exception as error:  # noqa: BLE001 - handed to the caller that sent the unit
+    except Exception as error:  # handed to the caller that sent the unit
+        if not connection.in_transaction:  # a full disk: SQLite rolled back the whole group, savepoints and all
+            raise sqlite3.OperationalError(str(error)) from error
         connection.execute("ROLLBACK TO unit")
         connection.execute("RELEASE unit")
         return pending, None, error

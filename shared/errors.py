@@ -61,8 +61,8 @@ class ServiceError(DiptychError):
         self.request_id = request_id
 
     def __str__(self) -> str:
-        fields = "".join(f"\n  {error.path}: {error.message}" for error in self.errors)
-        return self.detail + fields
+        lines = [f"{error.path}: {error.message}" for error in self.errors]
+        return "\n  ".join([self.detail, *(line for line in lines if line != self.detail)])
 
 
 class Malformed(ServiceError):

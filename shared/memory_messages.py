@@ -15,6 +15,8 @@ Name = Annotated[Text, Meta(max_length=256)]
 
 # A batch is one transaction and one lock of the session.
 TURNS_PER_REQUEST_MAX = 1000
+# What every JSON library can hold.
+SEQ_MAX = 2**53
 # More is a dump, not a context; the largest windows of today's models.
 CONTEXT_TOKENS_MAX = 1_000_000
 
@@ -112,8 +114,8 @@ class TurnPage(Answer, frozen=True, kw_only=True):
 class TurnsQuery(PageQuery, frozen=True, kw_only=True):
     """`after` and `before` are sequence numbers, both exclusive."""
 
-    after: Annotated[int, Meta(ge=0)] | None = None
-    before: Annotated[int, Meta(ge=0)] | None = None
+    after: Annotated[int, Meta(ge=0, le=SEQ_MAX)] | None = None
+    before: Annotated[int, Meta(ge=0, le=SEQ_MAX)] | None = None
 
 
 class EraseReport(Answer, frozen=True, kw_only=True):

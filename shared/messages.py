@@ -38,6 +38,10 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a service answers."""
 
 
+class NoQuery(Request, frozen=True, kw_only=True):
+    """For routes without parameters."""
+
+
 class PageQuery(Request, frozen=True, kw_only=True):
     cursor: Cursor | None = None
     limit: PageLimit = 100

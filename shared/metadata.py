@@ -45,7 +45,7 @@ def _scalar_problem(value: Any) -> str | None:
         case str():
             return "contains NUL" if "\x00" in value else None
         case int():
-            return None if -_INTEGER_MAX <= value <= _INTEGER_MAX else "the integer needs more than 64 bits"
+            return None if -_INTEGER_MAX - 1 <= value <= _INTEGER_MAX else "the integer needs more than 64 bits"
         case float():
             return None if math.isfinite(value) else "the number is not finite"
         case _:

@@ -49,8 +49,8 @@ def _operation(route: Route, components: dict[str, Any]) -> dict[str, Any]:
             "default": {"$ref": "#/components/responses/problem"},
         },
     }
+    operation["security"] = [{"key": []}]
     if route.scope:
-        operation["security"] = [{"key": []}]
         operation["description"] = f"Needs the scope `{route.scope}`."
     if route.body:
         operation["requestBody"] = {"required": not route.body_optional, "content": _content(route.body.__name__)}

@@ -4,7 +4,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from shared.errors import invalid
+
 ItemT = TypeVar("ItemT")
+
+
+# More digits than any number that was given out.
+_DIGITS_MAX = 18
+
+
+def number_of(cursor: str) -> int:
+    """A cursor of a list that is ordered by a number. Raises InvalidFields for one that no page gave."""
+    if not (cursor.isascii() and cursor.isdecimal() and len(cursor) <= _DIGITS_MAX):
+        raise invalid("query.cursor", "not a cursor of this list")
+    return int(cursor)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """A service as a process: parse flags, read settings, listen, drain on a signal, leave with an honest exit code."""
 
 import asyncio
+import contextlib
 import signal
 import sys
 from collections.abc import Callable
@@ -12,12 +13,14 @@ from aiohttp import web
 
 from shared.errors import SettingsError
 from shared.logs import configure_logs
-from shared.server import SERVER
+from shared.server import SERVER, Server
 from shared.settings import ServiceSettings, SettingsT, load_settings
 
 EXIT_SETTINGS: Final = 2
 # aiohttp's access log would repeat ours; keep-alive outlives most clients' own 15 s pools.
 _KEEPALIVE_TIMEOUT_S: Final = 75.0
+_CANCEL_TIMEOUT_S: Final = 1.0
+_DRAIN_POLL_S: Final = 0.02
 
 log = structlog.get_logger()
 
@@ -61,26 +64,46 @@ async def serve(app: web.Application, settings: ServiceSettings) -> None:
         app,
         access_log=None,
         handle_signals=False,
-        shutdown_timeout=settings.drain_timeout_s,
+        # Requests have been waited for before: what is left is only told to end.
+        shutdown_timeout=_CANCEL_TIMEOUT_S,
         keepalive_timeout=_KEEPALIVE_TIMEOUT_S,
         # A client that goes away cancels its own work.
         handler_cancellation=True,
     )
-    await runner.setup()
     try:
-        site = web.TCPSite(runner, settings.host, settings.port)
-        await site.start()
+        await runner.setup()
+        await _listen(runner, settings)
         log.info("listening", url=address_of(runner), open=server.authenticator.is_open)
         await server.stop.wait()
         log.info("draining", requests=server.in_flight)
         server.draining = True
-    except OSError as error:
-        raise SettingsError(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}") from error
+        await _stop_listening(runner)
+        await _drained(server, settings.drain_timeout_s)
     finally:
         await runner.cleanup()
     log.info("stopped")
     if server.fatal is not None:
         raise server.fatal
+
+
+async def _listen(runner: web.AppRunner, settings: ServiceSettings) -> None:
+    try:
+        await web.TCPSite(runner, settings.host, settings.port).start()
+    except OSError as error:
+        raise SettingsError(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}") from error
+
+
+async def _stop_listening(runner: web.AppRunner) -> None:
+    for site in list(runner.sites):
+        await site.stop()
+
+
+async def _drained(server: Server, timeout_s: float) -> None:
+    """Until no request is in flight, or the time is up."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(timeout_s):
+            while server.in_flight:  # noqa: ASYNC110 - an event would be set and cleared on every request
+                await asyncio.sleep(_DRAIN_POLL_S)
 
 
 def address_of(runner: web.AppRunner) -> str:

@@ -31,6 +31,8 @@ from shared.retrieval_messages import (
 )
 from shared.vectors import Vector
 
+# Longer than the server waits before it answers 202 (ingest_wait_timeout_s), so that its answer is always heard.
+_WAIT_TIMEOUT_S = 90.0
 URL_DEFAULT = "http://127.0.0.1:7801"
 
 
@@ -64,6 +66,8 @@ class RetrievalClient(ServiceClient):
         stores nothing twice."""
         request = IngestRequest(documents=[_with_id(document) for document in documents], wait=wait)
         path = f"{_collection(collection)}/documents"
+        if wait and timeout_s is None:
+            timeout_s = max(self.timeout_s, _WAIT_TIMEOUT_S)
         return await self._call("POST", path, IngestAnswer, body=request, timeout_s=timeout_s)
 
     async def documents(self, collection: str, *, cursor: str | None = None, limit: int = 100) -> DocumentPage:

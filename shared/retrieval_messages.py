@@ -87,7 +87,7 @@ class ItemError(Answer, frozen=True, kw_only=True):
 
 
 class Job(Answer, frozen=True, kw_only=True):
-    """`done` counts items that ended, `failed` those of them that failed; `errors` holds the first hundred."""
+    """`done` counts items that ended: created, replaced, unchanged or failed. `errors` holds the first hundred failures."""
 
     id: str
     kind: Literal["ingest"]
@@ -95,6 +95,9 @@ class Job(Answer, frozen=True, kw_only=True):
     status: JobStatus
     total: int
     done: int
+    created: int
+    replaced: int
+    unchanged: int
     failed: int
     errors: list[ItemError]
     created_at: datetime

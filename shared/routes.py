@@ -52,6 +52,8 @@ class Route:
     # A body that may be left out altogether, when every field has a default.
     body_optional: bool = False
     query: type[msgspec.Struct] | None = None
+    # Not bound by request_timeout_s: work that an operator asked for and waits for.
+    takes_long: bool = False
 
     @property
     def operation_id(self) -> str:

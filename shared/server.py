@@ -12,6 +12,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
+from urllib.parse import unquote_to_bytes
 
 import structlog
 from aiohttp import web
@@ -32,7 +33,7 @@ from shared.errors import (
     invalid,
 )
 from shared.keys import Authenticator, KeyFile, Principal, bearer_token
-from shared.messages import Health, Problem
+from shared.messages import Health, NoQuery, Problem
 from shared.metrics import CONTENT_TYPE, HttpMetrics
 from shared.openapi import describe_api
 from shared.routes import Call, PathId, Reply, Route
@@ -104,7 +105,8 @@ def build_app(
     app = web.Application(middlewares=[_observe], client_max_size=server.settings.body_bytes_max)
     app[SERVER] = server
     for route in routes:
-        app.router.add_route(route.method, route.path, _endpoint(route))
+        # aiohttp's own pattern of a part refuses braces, which an id may well have.
+        app.router.add_route(route.method, route.path.replace("}", ":[^/]+}"), _endpoint(route))
     openapi = describe_api(title=f"Diptych {server.settings.service}", version=server.version, routes=routes)
     app.router.add_get("/healthz", _healthz)
     app.router.add_get("/readyz", _readyz)
@@ -135,11 +137,12 @@ def _endpoint(route: Route) -> Callable[[web.Request], Awaitable[web.Response]]:
         call = Call(
             principal=principal,
             path=_path_values(request),
-            query=convert(_query_values(request), route.query, root="query") if route.query else None,
+            query=convert(_query_values(request), route.query or NoQuery, root="query"),
             body=await _body(request, route),
             bearer=bearer_token(authorization),
         )
-        reply = await route.handler(request.app[SERVICE], call)
+        async with asyncio.timeout(None if route.takes_long else server.settings.request_timeout_s):
+            reply = await route.handler(request.app[SERVICE], call)
         status, message = (reply.status, reply.message) if isinstance(reply, Reply) else (200, reply)
         return _respond(request, status, message)
 
@@ -164,6 +167,10 @@ def _host_of(url: str) -> str:
 
 
 def _path_values(request: web.Request) -> dict[str, str]:
+    try:
+        unquote_to_bytes(request.rel_url.raw_path).decode()
+    except UnicodeDecodeError as error:
+        raise Malformed("the path is not valid UTF-8") from error
     return {name: convert(value, PathId, root=f"path.{name}") for name, value in request.match_info.items()}
 
 
@@ -226,8 +233,7 @@ async def _answer(
     server.in_flight += 1
     server.metrics.in_flight.inc()
     try:
-        async with asyncio.timeout(settings.request_timeout_s):
-            return await handler(request)
+        return await handler(request)
     except ServiceError as error:
         return _problem(request, error)
     except web.HTTPException as error:

@@ -1,7 +1,8 @@
 """Settings of a service: a frozen value, read once from flags and the environment, checked whole.
 
 `DIPTYCH_X` sets x for both services, `DIPTYCH_RETRIEVAL_X` or `DIPTYCH_MEMORY_X` for one; a flag wins over both. Every
-problem is reported together, and so is a variable that no service knows, since a misspelt limit is no limit.
+problem is reported together, and so is a variable with the service's own prefix that it does not know, since a misspelt
+limit is no limit. Of `DIPTYCH_X` a service cannot tell whether it is meant for the other.
 docs/OPERATIONS.md lists them all; a test fails when one is missing there.
 """
 

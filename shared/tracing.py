@@ -1,7 +1,6 @@
 """W3C trace context: continued from the caller, carried to the next service, exported nowhere by default.
 
-Spans are OpenTelemetry's, made by a provider without exporters. An operator who wants them exported installs an exporter
-and passes a provider with it (docs/OPERATIONS.md).
+Spans are OpenTelemetry's, made by a provider without exporters. docs/OPERATIONS.md shows how to run a service with one.
 """
 
 from collections.abc import Iterator, Mapping, MutableMapping

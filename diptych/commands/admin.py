@@ -4,12 +4,14 @@ import asyncio
 import sys
 
 import click
+from rich.markup import escape
 from rich.table import Table
 
-from diptych.console import EXIT_FAILED, Options, command, out, show_json
+from diptych.console import EXIT_FAILED, Options, command, json_option, out, show_json
 
 
 @click.command()
+@json_option
 @click.pass_obj
 @command
 async def check(options: Options) -> None:
@@ -28,12 +30,13 @@ async def check(options: Options) -> None:
             state = "[green]clean[/]" if report.clean else f"[red]{len(report.findings)} findings[/]"
             out.print(f"{name}: {state} ({counted})")
             for finding in report.findings:
-                out.print(f"  {finding.where}: {finding.problem}")
+                out.print(f"  {escape(finding.where)}: {escape(finding.problem)}")
     if not all(report.clean for report in found):
         sys.exit(EXIT_FAILED)
 
 
 @click.command()
+@json_option
 @click.pass_obj
 @command
 async def info(options: Options) -> None:
@@ -47,5 +50,5 @@ async def info(options: Options) -> None:
     for each in found:
         table.add_row(each.service, "version", each.version)
         for name, value in each.details.items():
-            table.add_row("", name, str(value))
+            table.add_row("", name, escape(str(value)))
     out.print(table)

@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 
 import click
+from rich.markup import escape
 from rich.panel import Panel
 from rich.rule import Rule
 from rich.text import Text
@@ -66,9 +67,9 @@ async def demo(_options: Options, paths: tuple[str, ...], questions: tuple[str, 
                 await pair.wait_ready(_READY_TIMEOUT_S)
             async with RetrievalClient(pair.retrieval_url) as retrieval, MemoryClient(pair.memory_url) as memory:
                 out.print(Rule("1. Documents in"))
-                results = await ingest_files(retrieval, _COLLECTION, files, quiet=False)
-                chunks = sum(result.chunks for result in results)
-                out.print(f"{len(results)} documents, {chunks} chunks, searchable now\n")
+                await ingest_files(retrieval, _COLLECTION, files, quiet=False)
+                made = await retrieval.collection(_COLLECTION)
+                out.print(f"{made.documents} documents, {made.chunks} chunks, searchable now\n")
                 await _ask(retrieval, questions or _QUESTIONS)
                 await _converse(memory)
                 await _assemble(memory, (questions or _QUESTIONS)[0])
@@ -82,7 +83,7 @@ def _own_documentation() -> tuple[str, ...]:
 
 async def _ask(retrieval: RetrievalClient, questions: tuple[str, ...]) -> None:
     for question in questions:
-        out.print(Rule(f"2. Search: {question}"))
+        out.print(Rule(f"2. Search: {escape(question)}"))
         answer = await retrieval.search(question, collection=_COLLECTION, limit=2)
         for rank, hit in enumerate(answer.hits, start=1):
             print_hit(rank, hit)
@@ -97,7 +98,7 @@ async def _converse(memory: MemoryClient) -> None:
         recalled = await memory.recall(question, user_id=_USER, limit=1)
         for item in recalled.items:
             out.print(
-                f"[bold]{question}[/]\n   {item.role}: {item.text}  [dim]({item.session_id}#{item.seq}, score {item.score:.3f})[/]"
+                f"[bold]{question}[/]\n   {item.role}: {escape(item.text)}  [dim]({item.session_id}#{item.seq}, score {item.score:.3f})[/]"
             )
 
 

@@ -1,22 +1,27 @@
 """Documents in, passages out."""
 
+import asyncio
+import re
 import sys
-from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import click
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from diptych.console import EXIT_FAILED, EXIT_USAGE, Options, command, err, out, show_json
+from diptych.console import EXIT_FAILED, EXIT_USAGE, Options, command, err, json_option, out, show_json
 from diptych.files import SourceFile, select_files
+from shared.errors import InvalidFields
 from shared.retrieval_client import RetrievalClient
-from shared.retrieval_messages import DocumentIn, Hit, IngestResult
+from shared.retrieval_messages import TERMINAL, DocumentIn, Hit, ItemError, Job
 
 # A batch is one job: small enough for a lively progress bar and for any body limit, large enough to fill the model.
 _BATCH_FILES_MAX = 32
 _BATCH_BYTES_MAX = 2_000_000
+_POLL_S = 0.5
+_PLACE = re.compile(r"\$\.documents\[(\d+)\]")
 _STATUSES = ("created", "replaced", "unchanged", "failed")
 
 
@@ -25,6 +30,7 @@ _STATUSES = ("created", "replaced", "unchanged", "failed")
 @click.option(
     "--collection", "-c", default="default", show_default=True, help="Where the documents go; made if missing."
 )
+@json_option
 @click.pass_obj
 @command
 async def ingest(options: Options, paths: tuple[str, ...], collection: str) -> None:
@@ -39,37 +45,78 @@ async def ingest(options: Options, paths: tuple[str, ...], collection: str) -> N
         err.print(f"[red]Error:[/red] there is no file, folder or match for {escape(str(error))}")
         sys.exit(EXIT_USAGE)
     async with options.retrieval() as client:
-        results = await ingest_files(client, collection, selection.files, quiet=options.as_json)
-    counts = Counter(dict.fromkeys(_STATUSES, 0)) + Counter(result.status for result in results)
-    summary: dict[str, Any] = {status: counts[status] for status in _STATUSES}
-    failed = [result for result in results if result.status == "failed"]
+        ingested = await ingest_files(client, collection, selection.files, quiet=options.as_json)
+    summary, failures = ingested.summary, ingested.failures
     if options.as_json:
-        show_json({"collection": collection, **summary, "skipped": len(selection.skipped), "failures": failed})
+        show_json({"collection": collection, **summary, "skipped": len(selection.skipped), "failures": failures})
     else:
-        for result in failed:
-            err.print(f"[red]failed[/red] {escape(result.id)}: {escape(result.error or '')}")
+        for failure in failures:
+            err.print(f"[red]failed[/red] {escape(failure.id)}: {escape(failure.message)}")
         line = ", ".join(f"{count} {status}" for status, count in summary.items())
         out.print(f"{escape(collection)}: {line}; {len(selection.skipped)} skipped (unknown kind)")
-    if failed:
+    if failures:
         sys.exit(EXIT_FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """`refused` are the documents that the server would not take: no reason to leave out the others."""
+
+    jobs: list[Job] = field(default_factory=list)
+    refused: list[ItemError] = field(default_factory=list)
+
+    @property
+    def summary(self) -> dict[str, int]:
+        counts = {status: sum(getattr(job, status) for job in self.jobs) for status in _STATUSES}
+        return counts | {"failed": counts["failed"] + len(self.refused)}
+
+    @property
+    def failures(self) -> list[ItemError]:
+        return self.refused + [error for job in self.jobs for error in job.errors]
 
 
 async def ingest_files(
     client: RetrievalClient, collection: str, files: Sequence[SourceFile], *, quiet: bool
-) -> list[IngestResult]:
-    """Ingests in batches behind a progress bar, and returns when everything is searchable."""
+) -> Ingested:
+    """Ingests in batches, a job each, behind a progress bar. Returns when everything is searchable."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    results: list[IngestResult] = []
+    ingested = Ingested()
     with Progress(*columns, console=err, disable=quiet) as progress:
-        task = progress.add_task(f"Ingesting into {collection}", total=len(files))
+        task = progress.add_task(f"Ingesting into {escape(collection)}", total=len(files))
         for batch in _batches(files):
-            documents = [_document(file) for file in batch]
-            answer = await client.ingest(collection, documents, wait=True)
-            if answer.results is None:  # it took longer than the server waits: ask until it has ended
-                answer = await client.ingest(collection, documents, wait=True)
-            results += answer.results or []
+            job = await _job_of(client, collection, [_document(file) for file in batch], ingested.refused)
+            if job is not None:
+                ingested.jobs.append(await _ended(client, job))
             progress.advance(task, len(batch))
-    return results
+    return ingested
+
+
+async def _job_of(
+    client: RetrievalClient, collection: str, documents: list[DocumentIn], refused: list[ItemError]
+) -> Job | None:
+    """A server takes all of a batch or nothing of it: what it refuses is set aside, and the rest sent again."""
+    while documents:
+        try:
+            return (await client.ingest(collection, documents, wait=True)).job
+        except InvalidFields as error:
+            documents = _set_aside(documents, error, refused)
+    return None
+
+
+async def _ended(client: RetrievalClient, job: Job) -> Job:
+    while job.status not in TERMINAL:  # it takes longer than the server waits
+        await asyncio.sleep(_POLL_S)
+        job = await client.job(job.id)
+    return job
+
+
+def _set_aside(documents: list[DocumentIn], error: InvalidFields, refused: list[ItemError]) -> list[DocumentIn]:
+    """The documents that `error` does not name; those that it does go to `refused`. Raises it when it names none."""
+    named = {int(place[1]): each.message for each in error.errors if (place := _PLACE.match(each.path))}
+    if not named:
+        raise error
+    refused += [ItemError(id=documents[index].id or "", message=message) for index, message in named.items()]
+    return [document for index, document in enumerate(documents) if index not in named]
 
 
 def _document(file: SourceFile) -> DocumentIn:
@@ -95,9 +142,16 @@ def _batches(files: Sequence[SourceFile]) -> Iterator[list[SourceFile]]:
 @click.command()
 @click.argument("query")
 @click.option("--collection", "-c", "collections", multiple=True, help="Repeat for several; all when left out.")
-@click.option("--mode", type=click.Choice(["hybrid", "dense", "lexical"]), default="hybrid", show_default=True)
-@click.option("--limit", "-n", default=5, show_default=True)
+@click.option(
+    "--mode",
+    type=click.Choice(["hybrid", "dense", "lexical"]),
+    default="hybrid",
+    show_default=True,
+    help="By meaning (dense), by words (lexical), or both.",
+)
+@click.option("--limit", "-n", default=5, show_default=True, help="How many to show.")
 @click.option("--explain", is_flag=True, help="Show how the search was done and what each stage took.")
+@json_option
 @click.pass_obj
 @command
 async def search(

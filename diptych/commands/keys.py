@@ -4,9 +4,10 @@ import sys
 
 import click
 import msgspec
+from rich.markup import escape
 from rich.table import Table
 
-from diptych.console import EXIT_FAILED, EXIT_USAGE, Options, add_fields, err, out, show_json
+from diptych.console import EXIT_FAILED, EXIT_USAGE, Options, add_fields, err, json_option, out, show_json
 from shared.keys import DEFAULT_TENANT, SCOPES, KeyFile, Scope
 
 
@@ -24,6 +25,7 @@ def keys() -> None:
 @click.option(
     "--scope", "scopes", multiple=True, type=click.Choice(SCOPES), help="Repeat for several. All but admin by default."
 )
+@json_option
 @click.pass_obj
 def create(options: Options, tenant: str, name: str, scopes: tuple[Scope, ...]) -> None:
     """Make a key and print it. It is shown this once; only its hash is kept."""
@@ -43,6 +45,7 @@ def create(options: Options, tenant: str, name: str, scopes: tuple[Scope, ...]) 
 
 
 @keys.command(name="list")
+@json_option
 @click.pass_obj
 def list_keys(options: Options) -> None:
     """List keys, without their secrets."""
@@ -52,17 +55,18 @@ def list_keys(options: Options) -> None:
         return
     table = Table("id", "tenant", "name", "scopes", "created", "revoked")
     for key in found:
-        table.add_row(key.id, key.tenant, key.name, " ".join(key.scopes), key.created_at, key.revoked_at or "")
+        table.add_row(key.id, key.tenant, escape(key.name), " ".join(key.scopes), key.created_at, key.revoked_at or "")
     out.print(table)
 
 
 @keys.command()
 @click.argument("key_id")
+@json_option
 @click.pass_obj
 def revoke(options: Options, key_id: str) -> None:
     """Revoke a key. Running services refuse it from the next request on."""
     if not _file(options).revoke(key_id):
-        err.print(f"[red]Error:[/red] there is no active key {key_id!r}")
+        err.print(f"[red]Error:[/red] there is no active key {escape(repr(key_id))}")
         sys.exit(EXIT_FAILED)
     if options.as_json:
         show_json({"revoked": key_id})

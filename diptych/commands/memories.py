@@ -6,16 +6,23 @@ from typing import Any
 import click
 from rich.markup import escape
 
-from diptych.console import Options, command, err, out, show_json
+from diptych.console import Options, command, err, json_option, out, show_json
 
 
 @click.command()
 @click.argument("session")
 @click.argument("text")
-@click.option("--role", type=click.Choice(["user", "assistant", "system", "tool"]), default="user", show_default=True)
+@click.option(
+    "--role",
+    type=click.Choice(["user", "assistant", "system", "tool"]),
+    default="user",
+    show_default=True,
+    help="Who speaks.",
+)
 @click.option("--user", "user_id", help="Whose session it is.")
 @click.option("--name", help="Who spoke, where the role does not say it.")
 @click.option("--id", "turn_id", help="Repeating a call with the same id stores nothing twice.")
+@json_option
 @click.pass_obj
 @command
 async def remember(
@@ -38,9 +45,16 @@ async def remember(
 @click.option("--user", "user_id", help="Search what this user's sessions hold.")
 @click.option("--session", "session_id", help="Search this session.")
 @click.option("--agent", "agent_id", help="Search what this agent's sessions hold.")
-@click.option("--mode", type=click.Choice(["hybrid", "dense", "lexical"]), default="hybrid", show_default=True)
-@click.option("--limit", "-n", default=5, show_default=True)
+@click.option(
+    "--mode",
+    type=click.Choice(["hybrid", "dense", "lexical"]),
+    default="hybrid",
+    show_default=True,
+    help="By meaning (dense), by words (lexical), or both.",
+)
+@click.option("--limit", "-n", default=5, show_default=True, help="How many to show.")
 @click.option("--neighbours", default=0, show_default=True, help="Turns to show around each hit.")
+@json_option
 @click.pass_obj
 @command
 async def recall(
@@ -87,7 +101,8 @@ async def recall(
 @click.option("--session", "session_id", help="The conversation that goes on.")
 @click.option("--user", "user_id", help="Recall from all of this user's sessions.")
 @click.option("--collection", "-c", "collections", multiple=True, help="Add documents from here; repeat for several.")
-@click.option("--max-tokens", default=2000, show_default=True)
+@click.option("--max-tokens", default=2000, show_default=True, help="The budget; the context never costs more.")
+@json_option
 @click.pass_obj
 @command
 async def context(

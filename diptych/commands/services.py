@@ -3,23 +3,42 @@
 import os
 import sys
 import time
+from functools import partial
 from typing import Final
 
 import click
+from rich.markup import escape
 
-from diptych.console import Options, command, out, show_json
+from diptych.console import Options, command, json_option, out, show_json
 from diptych.supervisor import Supervisor
 
 _READY_TIMEOUT_S: Final = 180.0
+# Not 0: the services must be found where they were told to be.
+_PORT: Final = click.IntRange(1, 65535)
 # What follows is the service's own: its flags, its help.
 _PASS_ON: Final = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 
 
 @click.command()
 @click.option("--host", envvar="DIPTYCH_HOST", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--retrieval-port", envvar="DIPTYCH_RETRIEVAL_PORT", default=7801, show_default=True)
-@click.option("--memory-port", envvar="DIPTYCH_MEMORY_PORT", default=7802, show_default=True)
+@click.option(
+    "--retrieval-port",
+    envvar="DIPTYCH_RETRIEVAL_PORT",
+    type=_PORT,
+    default=7801,
+    show_default=True,
+    help="Where retrieval listens.",
+)
+@click.option(
+    "--memory-port",
+    envvar="DIPTYCH_MEMORY_PORT",
+    type=_PORT,
+    default=7802,
+    show_default=True,
+    help="Where memory listens.",
+)
 @click.option("--model", envvar="DIPTYCH_RETRIEVAL_MODEL", help="Embedding model; all-MiniLM-L6-v2 by default.")
+@json_option
 @click.pass_obj
 @command
 async def up(options: Options, host: str, retrieval_port: int, memory_port: int, model: str | None) -> None:
@@ -27,7 +46,7 @@ async def up(options: Options, host: str, retrieval_port: int, memory_port: int,
 
     Every other setting is an environment variable (docs/OPERATIONS.md). Exits with 1 when a service dies.
     """
-    environment = {"DIPTYCH_DATA_DIR": str(options.data_dir)}
+    environment = _environment(options)
     if model:
         environment["DIPTYCH_RETRIEVAL_MODEL"] = model
     started = time.perf_counter()
@@ -36,14 +55,17 @@ async def up(options: Options, host: str, retrieval_port: int, memory_port: int,
     ) as supervisor:
         await supervisor.wait_ready(_READY_TIMEOUT_S)
         seconds = round(time.perf_counter() - started, 2)
-        if options.as_json:
-            urls = {"retrieval": supervisor.retrieval_url, "memory": supervisor.memory_url}
-            show_json({**urls, "ready_s": seconds, "pids": supervisor.pids})
-        else:
-            out.print(f"[bold green]Ready[/] in {seconds} s, data in {options.data_dir}. Ctrl-C stops both.")
-            out.print(f"  retrieval  {supervisor.retrieval_url}")
-            out.print(f"  memory     {supervisor.memory_url}")
-        await supervisor.run()
+        await supervisor.run(partial(_announce, options, supervisor, seconds))
+
+
+def _announce(options: Options, supervisor: Supervisor, seconds: float) -> None:
+    if options.as_json:
+        urls = {"retrieval": supervisor.retrieval_url, "memory": supervisor.memory_url}
+        show_json({**urls, "ready_s": seconds, "pids": supervisor.pids})
+        return
+    out.print(f"[bold green]Ready[/] in {seconds} s, data in {escape(str(options.data_dir))}. Ctrl-C stops both.")
+    out.print(f"  retrieval  {supervisor.retrieval_url}")
+    out.print(f"  memory     {supervisor.memory_url}")
 
 
 @click.command(context_settings=_PASS_ON)
@@ -60,8 +82,16 @@ def memory(context: click.Context) -> None:
     _replace_process("memory", context)
 
 
+def _environment(options: Options) -> dict[str, str]:
+    """What was said before the command, for the services it starts."""
+    environment = {"DIPTYCH_DATA_DIR": str(options.data_dir)}
+    if options.keys_path:
+        environment["DIPTYCH_KEYS_PATH"] = str(options.keys_path)
+    return environment
+
+
 def _replace_process(name: str, context: click.Context) -> None:
     """The service takes this process over, so that signals and the exit code are its own."""
     options: Options = context.obj
-    os.environ.setdefault("DIPTYCH_DATA_DIR", str(options.data_dir))
+    os.environ.update(_environment(options))
     os.execv(sys.executable, [sys.executable, "-m", name, *context.args])  # noqa: S606 - our own module

@@ -86,6 +86,22 @@ async def test_time_windows_bound_what_is_seen_neighbours_included(memory: Runni
     assert texts(newest) == ["event day4"]
 
 
+async def test_the_edges_of_the_calendar_are_moments_like_others(memory: RunningMemory) -> None:
+    early, late = "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"
+    for number, moment in enumerate((early, late)):
+        turn = {"role": "user", "content": f"edge{number}", "created_at": moment}
+        await memory.client.append("s", [turn], user_id="u")
+
+    first, last = datetime.fromisoformat(early), datetime.fromisoformat(late)
+    assert texts(await memory.client.recall(user_id="u", until=first)) == ["edge0"]
+    assert set(texts(await memory.client.recall("edge0 edge1", user_id="u", since=first, until=last))) == {
+        "edge0",
+        "edge1",
+    }
+    with pytest.raises(InvalidFields):
+        await memory.client.turns("s", after=10**30)
+
+
 async def test_neighbours_are_the_turns_around_a_hit_of_its_own_session(memory: RunningMemory) -> None:
     await remember(memory, "other", "alpha", user="u")
     await remember(memory, "s", "one", "two", "needle", "four", "five", user="u")

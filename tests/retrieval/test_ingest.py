@@ -263,9 +263,11 @@ async def test_more_than_the_queue_holds_is_refused_whole(tmp_path: Path) -> Non
     embedder = GatedEmbedder()
     async with running_retrieval(tmp_path, embedder=embedder, ingest_queue_documents_max=3) as running:
         await running.client.ingest("docs", [{"id": "a", "text": "a"}, {"id": "b", "text": "b"}], wait=False)
-        with pytest.raises(Overloaded) as caught:
-            await running.service.ingest("default", "docs", _request("c", "d"))
-        assert caught.value.retry_after_s == 5.0
+        for collection in ("docs", "new"):
+            with pytest.raises(Overloaded) as caught:
+                await running.service.ingest("default", collection, _request("c", "d"))
+            assert caught.value.retry_after_s == 5.0
+        assert [each.name for each in (await running.client.collections()).items] == ["docs"]
         embedder.let(100)
 
         async def drained() -> bool:
