@@ -1,0 +1,204 @@
+"""`diptych ingest` and `diptych search`: what they print, what they count, and how they end."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from diptych.ports import free_ports
+from retrieval.embedder import TextKind
+from retrieval.hash_embedder import HashEmbedder
+from shared.retrieval_messages import SearchAnswer
+from shared.vectors import Float32Array
+from shared.wire import JSON, decode
+from tests.diptych.command import Shell
+from tests.harness import RunningRetrieval, make_key, running_retrieval
+
+# The command itself may block: its event loop serves nobody else.
+pytestmark = pytest.mark.blocking
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "docs"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "ports.md").write_text("# Ports\n\nMemory listens on port 7802.\n", encoding="utf-8")
+    (folder / "keys.txt").write_text("Keys are made with keys create.", encoding="utf-8")
+    (folder / "deep" / "page.html").write_text("<title>Crash</title><p>Nothing is lost.</p>", encoding="utf-8")
+    (folder / "image.png").write_bytes(b"\x89PNG")
+    (folder / ".hidden.md").write_text("hidden", encoding="utf-8")
+    return folder
+
+
+def counts(created: int = 0, replaced: int = 0, unchanged: int = 0, failed: int = 0) -> dict[str, int]:
+    return {"created": created, "replaced": replaced, "unchanged": unchanged, "failed": failed}
+
+
+async def test_ingesting_again_replaces_what_changed_and_skips_the_rest(shell: Shell, folder: Path) -> None:
+    first = await shell.run_process("--json", "ingest", str(folder), "-c", "notes")
+    (folder / "ports.md").write_text("# Ports\n\nMemory listens on port 7803.\n", encoding="utf-8")
+    second = await shell.run("--json", "ingest", str(folder), "-c", "notes")
+    third = await shell.run("ingest", str(folder), "-c", "notes")
+
+    assert (first.code, second.code, third.code) == (0, 0, 0)
+    assert first.json == {"collection": "notes", **counts(created=3), "skipped": 1, "failures": []}
+    assert second.json == {"collection": "notes", **counts(replaced=1, unchanged=2), "skipped": 1, "failures": []}
+    assert third.out == "notes: 0 created, 0 replaced, 3 unchanged, 0 failed; 1 skipped (unknown kind)\n"
+
+
+async def test_documents_are_named_by_their_path_and_keep_their_kind(
+    shell: Shell, retrieval: RunningRetrieval, folder: Path
+) -> None:
+    await shell.run("ingest", str(folder))
+
+    found = (await retrieval.client.documents("default")).items
+    assert [(each.id, each.uri, each.content_type) for each in found] == [
+        ("docs/deep/page.html", "docs/deep/page.html", "text/html"),
+        ("docs/keys.txt", "docs/keys.txt", "text/plain"),
+        ("docs/ports.md", "docs/ports.md", "text/markdown"),
+    ]
+
+
+class Refusing(HashEmbedder):
+    """A model that breaks on one word."""
+
+    def embed(self, texts: Sequence[str], kind: TextKind) -> Float32Array:
+        if any("lost" in text for text in texts):
+            raise RuntimeError("out of memory")
+        return super().embed(texts, kind)
+
+
+async def test_a_document_that_fails_is_told_and_the_others_are_stored(tmp_path: Path, folder: Path) -> None:
+    # Batches of one text, so that the model breaks on that one alone.
+    async with running_retrieval(
+        tmp_path, embedder=Refusing(), embed_batch_tokens_max=256, ingest_documents_in_flight_max=1
+    ) as running:
+        shell = Shell({"DIPTYCH_RETRIEVAL_URL": running.url})
+        found = await shell.run("--json", "ingest", str(folder))
+        text = await shell.run_process("ingest", str(folder))
+
+    assert (found.code, text.code) == (1, 1)
+    failures = found.json.pop("failures")
+    assert [(each["id"], "out of memory" in each["message"]) for each in failures] == [("docs/deep/page.html", True)]
+    assert text.out == "default: 0 created, 0 replaced, 2 unchanged, 1 failed; 1 skipped (unknown kind)\n"
+    assert "failed docs/deep/page.html: " in text.err
+
+
+async def test_documents_that_the_server_refuses_are_named_and_the_others_are_stored(
+    shell: Shell, folder: Path
+) -> None:
+    (folder / "latin.txt").write_bytes("café".encode("latin-1"))
+    (folder / "two\nlines.md").write_text("a name that is no id", encoding="utf-8")
+
+    done = await shell.run("--json", "ingest", str(folder))
+
+    assert done.code == 1
+    failures = {each["id"]: each["message"] for each in done.json["failures"]}
+    assert failures.keys() == {"docs/latin.txt", "docs/two\nlines.md"}
+    assert failures["docs/latin.txt"].startswith("not valid utf-8")
+    assert {status: done.json[status] for status in counts()} == counts(created=3, failed=2)
+
+
+async def test_a_collection_that_may_not_be_is_wrong_usage(shell: Shell, folder: Path) -> None:
+    done = await shell.run("ingest", str(folder), "-c", "x" * 257)
+
+    assert (done.code, done.out) == (2, "")
+    assert "Error: path.collection: Expected `str` of length <= 256\n" in done.err
+
+
+async def test_more_files_than_one_batch_holds_are_all_ingested(shell: Shell, tmp_path: Path) -> None:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(70):
+        (folder / f"{number:02}.txt").write_text(f"number {number}", encoding="utf-8")
+
+    assert (await shell.run("ingest", str(folder), "--json")).json["created"] == 70
+
+
+async def test_an_ingest_that_takes_longer_than_the_server_waits_is_waited_for(tmp_path: Path, folder: Path) -> None:
+    async with running_retrieval(tmp_path, ingest_wait_timeout_s=0.0001) as running:
+        done = await Shell({"DIPTYCH_RETRIEVAL_URL": running.url}).run("--json", "ingest", str(folder))
+
+    assert (done.code, done.json["created"], done.json["failures"]) == (0, 3, [])
+
+
+async def test_a_search_finds_the_passage_and_says_where_it_is(shell: Shell, folder: Path) -> None:
+    await shell.run("ingest", str(folder), "-c", "notes")
+
+    text = await shell.run_process("search", "which port", "-n", "1", "--explain")
+    as_json = await shell.run("--json", "search", "which port", "-c", "notes", "--mode", "lexical", "--explain")
+
+    assert (text.code, as_json.code) == (0, 0)
+    assert text.lines[0].startswith("1. Ports")
+    assert "lexical" in text.lines[0]
+    assert text.lines[1].strip().startswith("notes/docs/ports.md characters ")
+    assert "Memory listens on port 7802." in text.out
+    answer = decode(as_json.out.encode(), JSON, SearchAnswer)
+    assert [hit.document_id for hit in answer.hits] == ["docs/ports.md"]
+    assert answer.plan is not None
+    assert (answer.plan.mode, answer.plan.collections[0].collection) == ("lexical", "notes")
+
+
+async def test_a_search_that_finds_nothing_says_so_and_is_no_failure(shell: Shell) -> None:
+    text, as_json = await shell.run("search", "anything"), await shell.run("search", "anything", "--json")
+
+    assert (text.code, text.out) == (0, "No passages found.\n")
+    assert (as_json.code, as_json.json["hits"]) == (0, [])
+
+
+async def test_names_with_the_signs_of_markup_are_shown_as_they_are(shell: Shell, tmp_path: Path) -> None:
+    folder = tmp_path / "[bold]"
+    folder.mkdir()
+    (folder / "[red]a.txt").write_text("text with [/nothing] in [link=x]it", encoding="utf-8")
+
+    ingested = await shell.run("ingest", str(folder), "-c", "[/notes]")
+    found = await shell.run("search", "text", "-c", "[/notes]")
+    missing = await shell.run("search", "text", "-c", "[/other]")
+
+    assert ingested.out.startswith("[/notes]: 1 created")
+    assert "[/notes]/[bold]/[red]a.txt characters 0-" in found.out
+    assert "text with [/nothing] in [link=x]it" in found.out
+    assert (missing.code, missing.err) == (1, "Error: there is no collection '[/other]'\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["search", "x", "-c", "none"], 1, "there is no collection 'none'"),
+        (["search", "x", "-n", "0"], 2, "$.limit: Expected `int` >= 1"),
+        (["search", " "], 2, "$.query: "),
+    ],
+)
+async def test_what_the_service_refuses_ends_with_a_readable_line(
+    shell: Shell, arguments: list[str], code: int, words: str
+) -> None:
+    done = await shell.run("--json", *arguments)
+
+    assert (done.code, done.out) == (code, "")
+    assert done.err.startswith("Error: ")
+    assert words in done.err
+    assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize("command", [["search", "x"], ["info"], ["ingest", "README.md"]])
+async def test_a_service_that_does_not_run_is_unreachable(command: list[str]) -> None:
+    (port,) = free_ports(1)
+    done = await Shell({"DIPTYCH_RETRIEVAL_URL": f"http://127.0.0.1:{port}"}).run(*command)
+
+    assert (done.code, done.out) == (3, "")
+    assert f"Error: http://127.0.0.1:{port} cannot be reached" in done.err
+    assert "Is it running? `diptych up` starts both services." in done.err
+
+
+async def test_a_key_is_sent_from_the_option_or_the_environment(shell: Shell, tmp_path: Path) -> None:
+    token = await make_key(tmp_path, "acme", "retrieval:read")
+
+    without = await shell.run("search", "x")
+    with_option = await shell.run("--api-key", token, "search", "x")
+    with_variable = await Shell({**shell.variables, "DIPTYCH_API_KEY": token}).run("search", "x")
+    not_enough = await shell.run("--api-key", token, "ingest", "README.md")
+
+    assert (without.code, with_option.code, with_variable.code, not_enough.code) == (1, 0, 0, 1)
+    assert "send `Authorization: Bearer KEY`" in without.err
+    assert "this key lacks the scope 'retrieval:write'" in not_enough.err
+    assert token not in without.err + with_option.out + with_option.err + not_enough.err

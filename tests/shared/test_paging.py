@@ -1,0 +1,34 @@
+"""Pages follow one another without gap or repetition, and the last one says so."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.paging import Page, page_of
+from tests.shared.strategies import PROPERTY
+
+
+def test_one_more_than_the_limit_means_another_page() -> None:
+    assert page_of(["a", "b", "c"], 2, key=str.upper) == Page(["a", "b"], "B")
+
+
+def test_exactly_the_limit_is_the_last_page() -> None:
+    assert page_of(["a", "b"], 2, key=str.upper) == Page(["a", "b"], None)
+
+
+def test_nothing_found_is_an_empty_last_page() -> None:
+    assert page_of([], 2, key=str) == Page([], None)
+
+
+@PROPERTY
+@given(names=st.sets(st.text(min_size=1)), limit=st.integers(1, 5))
+def test_following_the_cursor_sees_everything_once(names: set[str], limit: int) -> None:
+    ordered, seen, cursor = sorted(names), list[str](), ""
+    while True:
+        page = page_of([name for name in ordered if name > cursor][: limit + 1], limit, key=str)
+        assert len(page.items) <= limit
+        seen += page.items
+        if page.next_cursor is None:
+            break
+        cursor = page.next_cursor
+
+    assert seen == ordered
