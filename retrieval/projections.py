@@ -61,17 +61,11 @@ class Projections:
         self._behind: dict[int, asyncio.Event] = {}
 
     async def of(self, row: CollectionRow) -> CollectionIndexes:
-        """The collection's indexes, opened and caught up on first use."""
+        """The collection's indexes, opened and caught up on first use. Whoever comes after a failure tries again."""
         task = self._open.get(row.id)
-        if task is None:
+        if task is None or _has_failed(task):
             task = self._open[row.id] = asyncio.create_task(self._open_indexes(row), name=f"open-{row.id}")
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            raise
-        except BaseException:
-            self._open.pop(row.id, None)  # the next caller tries again
-            raise
+        return await asyncio.shield(task)
 
     async def advance(self, row: CollectionRow) -> None:
         """Tells that the collection has new changes. Returns at once."""
@@ -102,7 +96,7 @@ class Projections:
         if follower is not None:
             follower.cancel()
             await asyncio.gather(follower, return_exceptions=True)
-        if task is not None:
+        if task is not None and not _has_failed(task):
             indexes = await task
             async with indexes.applying, indexes.advanced:
                 indexes.advanced.notify_all()
@@ -190,6 +184,10 @@ class Projections:
                 log.exception("lexical_index_damaged", collection_id=row.id)
                 await run_in(self._threads, lexical.clear)
             await _announce(indexes)
+
+
+def _has_failed(task: asyncio.Task[CollectionIndexes]) -> bool:
+    return task.done() and (task.cancelled() or task.exception() is not None)
 
 
 async def _announce(indexes: CollectionIndexes) -> None:

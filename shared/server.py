@@ -134,14 +134,16 @@ def _endpoint(route: Route) -> Callable[[web.Request], Awaitable[web.Response]]:
         request[_PRINCIPAL] = principal
         if route.scope:
             principal.require(route.scope)
-        call = Call(
-            principal=principal,
-            path=_path_values(request),
-            query=convert(_query_values(request), route.query or NoQuery, root="query"),
-            body=await _body(request, route),
-            bearer=bearer_token(authorization),
-        )
-        async with asyncio.timeout(None if route.takes_long else server.settings.request_timeout_s):
+        async with asyncio.timeout(server.settings.request_timeout_s) as deadline:
+            call = Call(
+                principal=principal,
+                path=_path_values(request),
+                query=convert(_query_values(request), route.query or NoQuery, root="query"),
+                body=await _body(request, route),
+                bearer=bearer_token(authorization),
+            )
+            if route.takes_long:  # the work may take its time; a caller that sends its body slowly may not
+                deadline.reschedule(None)
             reply = await route.handler(request.app[SERVICE], call)
         status, message = (reply.status, reply.message) if isinstance(reply, Reply) else (200, reply)
         return _respond(request, status, message)

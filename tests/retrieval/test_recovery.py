@@ -127,19 +127,21 @@ async def test_check_names_what_is_missing_surplus_and_different(tmp_path: Path)
 async def test_check_names_what_is_wrong_inside_the_truth(tmp_path: Path) -> None:
     await fill(tmp_path)
 
-    def shift() -> None:
+    def shift() -> tuple[int, int]:
         connection = sqlite3.connect(tmp_path / "retrieval" / "retrieval.db")
-        connection.execute("UPDATE chunks SET start = start + 1 WHERE id = 1")
-        connection.execute("DELETE FROM ops WHERE chunk_id = 2")
+        first, second = (row[0] for row in connection.execute("SELECT id FROM chunks ORDER BY id LIMIT 2"))
+        connection.execute("UPDATE chunks SET start = start + 1 WHERE id = ?", (first,))
+        connection.execute("DELETE FROM ops WHERE chunk_id = ?", (second,))
         connection.commit()
         connection.close()
+        return first, second
 
-    await asyncio.to_thread(shift)
+    shifted, unheard = await asyncio.to_thread(shift)
     async with running_retrieval(tmp_path) as running:
         problems = [finding.problem for finding in (await running.client.check()).findings]
 
-    assert "chunk 1 is not the text at its offsets" in problems
-    assert "chunk 2 is missing from ops" in problems
+    assert f"chunk {shifted} is not the text at its offsets" in problems
+    assert f"chunk {unheard} is missing from ops" in problems
 
 
 async def test_files_of_a_collection_that_is_gone_are_removed_at_the_start(tmp_path: Path) -> None:
