@@ -33,7 +33,9 @@ class RetrievalSettings(ServiceSettings):
     )
     jobs_keep_days: float = Field(7.0, gt=0, description="How long ended jobs can be looked up.")
     embed_batch_tokens_max: int = Field(
-        2048, ge=256, description="Tokens in one batch of the model. Larger delays queries behind an ingest's batch."
+        512,
+        ge=64,
+        description="Tokens in one batch of the model. On a CPU larger ones are no faster and delay queries; raise it for a GPU.",
     )
     embed_queue_texts_max: int = Field(
         4096, ge=1, description="Texts waiting for the model; beyond it searches and embeds are answered 429."

@@ -143,14 +143,14 @@ async def ask(url: str, method: str, path: str, data: bytes | None = None, *, me
         return Raw(response.status, response.headers, response.content_type, await response.read())
 
 
-async def ask_bytes(url: str, request: bytes) -> bytes:
-    """What comes back for these very bytes, until the server closes."""
+async def ask_bytes(url: str, request: bytes, *, until: bytes | None = None) -> bytes:
+    """What comes back for these very bytes, until the server closes or has sent `until`."""
     host, port = url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     try:
         async with asyncio.timeout(WAIT_S):
             writer.write(request)
             await writer.drain()
-            return await reader.read()
+            return await (reader.readuntil(until) if until else reader.read())
     finally:
         writer.close()

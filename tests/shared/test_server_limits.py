@@ -120,7 +120,7 @@ async def test_a_request_that_may_take_long_is_not_cut_off(tmp_path: Path) -> No
 async def test_a_body_that_never_comes_holds_no_place_for_ever(tmp_path: Path, path: str) -> None:
     async with running_probe(tmp_path, request_timeout_s=0.05) as probe:
         head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 20\r\n\r\n"
-        answer = await ask_bytes(probe.url, head.encode() + b'{"text":')
+        answer = await ask_bytes(probe.url, head.encode() + b'{"text":', until=b"}")
 
         assert answer.startswith(b"HTTP/1.1 503 ")
         assert b"not done within 0.05 s" in answer
