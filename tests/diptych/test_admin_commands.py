@@ -34,7 +34,8 @@ async def test_clean_services_are_reported_clean(
 
 async def test_a_difference_is_reported_and_exits_with_1(shell: Shell, retrieval: RunningRetrieval) -> None:
     await retrieval.client.ingest("notes", [{"id": "a", "text": "hello"}])
-    await asyncio.to_thread(spoil, retrieval.settings.directory / "retrieval.db")
+    database = retrieval.settings.directory / "retrieval.db"
+    await asyncio.to_thread(write_past, database, "UPDATE chunks SET text = 'not what is at its offsets'")
 
     text, as_json = await shell.run("check"), await shell.run_process("--json", "check")
 
@@ -46,10 +47,20 @@ async def test_a_difference_is_reported_and_exits_with_1(shell: Shell, retrieval
     assert as_json.json["memory"]["clean"]
 
 
-def spoil(path: Path) -> None:
-    """Writes past the service: a chunk that is not the text at its offsets."""
+async def test_a_name_with_the_signs_of_markup_is_shown_as_it_is(shell: Shell, memory: RunningMemory) -> None:
+    await memory.client.append("[/s]", [{"role": "user", "content": "hello"}], user_id="ada")
+    await asyncio.to_thread(write_past, memory.settings.directory / "memory.db", "DELETE FROM turns")
+
+    text = await shell.run("check")
+
+    assert text.code == 1
+    assert "  sqlite: session '[/s]' has gaps in its turns" in text.lines
+
+
+def write_past(path: Path, statement: str) -> None:
+    """The service knows nothing of it."""
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("UPDATE chunks SET text = '[/other]'")
+        connection.execute(statement)
         connection.commit()
 
 
