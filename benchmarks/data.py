@@ -1,0 +1,91 @@
+"""Texts for the benchmarks: real English, read at run time from the evaluation data, never copied into the project."""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import msgspec
+
+from diptych import DocumentIn, TurnIn
+from shared.errors import SettingsError
+
+SEED: Final = 20_240
+_DEFAULT: Final = Path(__file__).parent.parent.parent / "shared" / "data"
+
+data_option = click.option(
+    "--eval-data",
+    "data_dir",
+    envvar="EVAL_DATA",
+    default=_DEFAULT,
+    show_default="../shared/data",
+    type=click.Path(path_type=Path, file_okay=False),
+    show_envvar=True,
+    help="The folder of evaluation data.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """The turns of one user, by session, in order."""
+
+    user_id: str
+    sessions: dict[str, list[TurnIn]]
+
+    @property
+    def turns(self) -> list[TurnIn]:
+        return [turn for turns in self.sessions.values() for turn in turns]
+
+
+def read_documents(data_dir: Path, count: int) -> list[DocumentIn]:
+    """Abstracts of scientific papers, the same ones every time. Raises SettingsError where there are too few."""
+    records = _read(data_dir, "retrieval/scifact/corpus.jsonl")
+    if count > len(records):
+        raise SettingsError(f"{count} documents were asked for; the corpus has {len(records)}")
+    chosen = random.Random(SEED).sample(records, count)  # noqa: S311 - a repeatable choice, no secret
+    return [DocumentIn(id=record["_id"], title=record["title"], text=record["text"]) for record in chosen]
+
+
+def unseen_queries(data_dir: Path) -> Iterator[str]:
+    """Claims to search for, in a seeded order, never one twice: past the last one they go on with a number behind."""
+    texts = [record["text"] for record in _read(data_dir, "retrieval/scifact/queries.jsonl")]
+    random.Random(SEED).shuffle(texts)  # noqa: S311 - as above
+    yield from texts
+    lap = 2
+    while True:
+        yield from (f"{text} {lap}" for text in texts)
+        lap += 1
+
+
+def read_conversation(data_dir: Path, turns_min: int) -> Conversation:
+    """The first conversation that is long enough. Raises SettingsError where none is."""
+    by_user: dict[str, dict[str, list[TurnIn]]] = {}
+    speakers: dict[str, str] = {}
+    for record in _read(data_dir, "memory/locomo/turns.jsonl"):
+        user_id, session_id = record["conv_id"], f"{record['conv_id']}/{record['session_id']}"
+        first = speakers.setdefault(user_id, record["speaker"])
+        turn = TurnIn(
+            id=f"{user_id}/{record['turn_id']}",
+            role="user" if record["speaker"] == first else "assistant",
+            name=record["speaker"],
+            content=record["text"],
+        )
+        by_user.setdefault(user_id, {}).setdefault(session_id, []).append(turn)
+    for user_id, sessions in by_user.items():
+        if sum(map(len, sessions.values())) >= turns_min:
+            return Conversation(user_id, sessions)
+    raise SettingsError(f"no conversation in memory/locomo/turns.jsonl has {turns_min} turns")
+
+
+def _read(data_dir: Path, name: str) -> list[dict[str, Any]]:
+    """Raises SettingsError that says what is missing and where it may come from."""
+    path = data_dir / name
+    if not path.is_file():
+        raise SettingsError(
+            f"{path} is missing: the benchmarks read the evaluation data, which is not part of the project. "
+            "Put it into ../shared/data beside the project, or name its folder in EVAL_DATA."
+        )
+    with path.open("rb") as lines:
+        return [msgspec.json.decode(line, type=dict[str, Any]) for line in lines]

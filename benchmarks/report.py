@@ -1,0 +1,139 @@
+"""How results are kept and shown: percentiles, the machine they were taken on, tables, and a file of results.
+
+A results file names the machine by what decides its speed, and holds no path, host or user name.
+"""
+
+import math
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+_ROOT: Final = Path(__file__).parent.parent
+_RESULTS: Final = Path(__file__).parent / "results"
+_LIBRARIES: Final = ("aiohttp", "msgspec", "msgpack", "faiss-cpu", "tantivy", "sentence-transformers", "torch", "numpy")
+# What is measured; changes elsewhere do not change a number.
+_PRODUCT: Final = ("diptych", "memory", "retrieval", "shared", "constraints.txt")
+# A table that is piped into a file has no terminal to fit.
+_WIDTH_PIPED: Final = 120
+
+err: Final = Console(stderr=True, highlight=False)
+
+
+class Machine(msgspec.Struct, frozen=True, kw_only=True):
+    """`commit` ends with `+changes` when the product's files differ from it. `load` is the system's load average over the
+    last minute: well above 0, other work took part in the numbers. Take it before measuring."""
+
+    cpu: str
+    cores: int
+    system: str
+    python: str
+    libraries: dict[str, str]
+    commit: str
+    date: datetime
+    load: float
+
+
+class Percentiles(msgspec.Struct, frozen=True, kw_only=True):
+    """Of `count` samples, by nearest rank: each is a time that was really measured."""
+
+    count: int
+    p50: float
+    p90: float
+    p99: float
+
+
+def percentiles(values: Sequence[float]) -> Percentiles:
+    ordered = sorted(values)
+
+    def at(share: float) -> float:
+        return round(ordered[max(0, math.ceil(share * len(ordered)) - 1)], 3)
+
+    return Percentiles(count=len(ordered), p50=at(0.5), p90=at(0.9), p99=at(0.99))
+
+
+def this_machine() -> Machine:
+    return Machine(
+        cpu=_cpu_name(),
+        cores=os.cpu_count() or 1,
+        system=f"{platform.system()} {platform.machine()}",
+        python=platform.python_version(),
+        libraries={name: version(name) for name in _LIBRARIES},
+        commit=_commit(),
+        date=datetime.now(UTC).replace(microsecond=0),
+        load=round(os.getloadavg()[0], 2),
+    )
+
+
+def progress_bar() -> Progress:
+    """On standard error, so that standard output is the result alone."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=err)
+
+
+def write_results(name: str, results: msgspec.Struct) -> None:
+    _RESULTS.mkdir(exist_ok=True)
+    (_RESULTS / f"{name}.json").write_bytes(as_json(results) + b"\n")
+    err.print(f"written to benchmarks/results/{name}.json")
+
+
+def as_json(results: msgspec.Struct) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(results), indent=2)
+
+
+def print_results(machine: Machine, tables: Mapping[str, Table]) -> None:
+    """Tables by title."""
+    out = Console(highlight=False)
+    if not out.is_terminal:
+        out = Console(highlight=False, width=_WIDTH_PIPED)
+    libraries = ", ".join(f"{name} {number}" for name, number in machine.libraries.items())
+    out.print(f"{machine.cpu}, {machine.cores} cores, {machine.system}, Python {machine.python}")
+    out.print(libraries)
+    out.print(f"commit {machine.commit}, {machine.date:%Y-%m-%d}, load before the start {machine.load}")
+    for title, table in tables.items():
+        out.print(f"\n[bold]{escape(title)}[/]")
+        out.print(table)
+
+
+def table_of(columns: Sequence[str], rows: Iterable[Sequence[str]], *, texts: int = 1) -> Table:
+    """The first `texts` columns are text; the rest are numbers, and stand right."""
+    table = Table()
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index < texts else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _cpu_name() -> str:
+    listing = Path("/proc/cpuinfo")
+    if listing.is_file():
+        for line in listing.read_text(encoding="utf-8", errors="replace").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()
+
+
+def _commit() -> str:
+    git = shutil.which("git")
+    if git is None:
+        return "unknown"
+    head = _output(git, "rev-parse", "--short", "HEAD")
+    return f"{head}+changes" if head != "unknown" and _output(git, "status", "--porcelain", "--", *_PRODUCT) else head
+
+
+def _output(git: str, *arguments: str) -> str:
+    done = subprocess.run([git, "-C", str(_ROOT), *arguments], capture_output=True, text=True, check=False, timeout=30)
+    return done.stdout.strip() if done.returncode == 0 else "unknown"
