@@ -25,6 +25,7 @@ from benchmarks.measuring import Samples, Side, interleaved
 from benchmarks.pair import Pair, limited, running_pair, until_jobs_ended, until_vectors_filled
 from benchmarks.report import (
     Machine,
+    OtherWork,
     Percentiles,
     as_json,
     percentiles,
@@ -90,7 +91,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def measure(data_dir: Path, documents: int, rounds: int, progress: Progress) -> Results:
-    machine = this_machine()
+    machine, other_work = this_machine(), OtherWork()
     texts = read_documents(data_dir, documents)
     conversation = read_conversation(data_dir, _TURNS_MIN)
     workload = Workload(conversation, unseen_queries(data_dir))
@@ -108,7 +109,7 @@ async def measure(data_dir: Path, documents: int, rounds: int, progress: Progres
             overheads = await measure_overheads(pair, workload, rounds, progress)
             loads = await measure_loads(pair, workload, rounds, progress)
     return Results(
-        machine=machine,
+        machine=msgspec.structs.replace(machine, other_work=other_work.share()),
         documents=documents,
         turns=len(conversation.turns),
         rounds=rounds,

@@ -32,6 +32,7 @@ from benchmarks.data import SEED, data_option, read_conversation, read_documents
 from benchmarks.pair import Pair, limited, running_pair, until_jobs_ended, until_vectors_filled
 from benchmarks.report import (
     Machine,
+    OtherWork,
     as_json,
     err,
     print_results,
@@ -342,11 +343,12 @@ def table_of_rounds(rounds: Sequence[Round]) -> Table:
 async def main(documents: int, rounds: int, seed: int, show_json: bool, data_dir: Path) -> None:  # noqa: FBT001 - click's flag
     """Kill both services in the middle of their work, and look for what was acknowledged. The results are also written
     to benchmarks/results/recovery.json."""
-    machine = this_machine()
+    machine, other_work = this_machine(), OtherWork()
     texts, turns = read_documents(data_dir, documents), read_conversation(data_dir, 1).turns
     with progress_bar() as progress:
         async with limited(_RUN_TIMEOUT_S, "the benchmark to end"):
             done = [await run_round(number, texts, turns, seed, progress) for number in range(1, rounds + 1)]
+    machine = msgspec.structs.replace(machine, other_work=other_work.share())
     results = Results(machine=machine, documents=documents, seed=seed, rounds=done)
     write_results("recovery", results)
     if show_json:

@@ -25,6 +25,7 @@ _RESULTS: Final = Path(__file__).parent / "results"
 _LIBRARIES: Final = ("aiohttp", "msgspec", "msgpack", "faiss-cpu", "tantivy", "sentence-transformers", "torch", "numpy")
 # What is measured; changes elsewhere do not change a number.
 _PRODUCT: Final = ("diptych", "memory", "retrieval", "shared", "constraints.txt")
+_PROCESSORS: Final = Path("/proc/stat")
 # A table that is piped into a file has no terminal to fit.
 _WIDTH_PIPED: Final = 120
 
@@ -32,8 +33,8 @@ err: Final = Console(stderr=True, highlight=False)
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
-    """`commit` ends with `+changes` when the product's files differ from it. `load` is the system's load average over the
-    last minute: well above 0, other work took part in the numbers. Take it before measuring."""
+    """`commit` ends with `+changes` when the product's files differ from it. `other_work` is the share of the processors'
+    time that went to anybody else while the numbers were taken: much above 0, they say more about that than about us."""
 
     cpu: str
     cores: int
@@ -42,7 +43,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     libraries: dict[str, str]
     commit: str
     date: datetime
-    load: float
+    other_work: float | None = None
 
 
 class Percentiles(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +53,21 @@ class Percentiles(msgspec.Struct, frozen=True, kw_only=True):
     p50: float
     p90: float
     p99: float
+
+
+class OtherWork:
+    """Watches what the processors do beside this process and its children; made before measuring."""
+
+    def __init__(self) -> None:
+        self._started = _processors_s()
+
+    def share(self) -> float | None:
+        """Since it was made. Children count as ours once they have ended. None where the system does not tell."""
+        ended = _processors_s()
+        if self._started is None or ended is None:
+            return None
+        ours, busy, total = (after - before for before, after in zip(self._started, ended, strict=True))
+        return round(max(0.0, busy - ours) / total, 3) if total > 0 else None
 
 
 def percentiles(values: Sequence[float]) -> Percentiles:
@@ -72,7 +88,6 @@ def this_machine() -> Machine:
         libraries={name: version(name) for name in _LIBRARIES},
         commit=_commit(),
         date=datetime.now(UTC).replace(microsecond=0),
-        load=round(os.getloadavg()[0], 2),
     )
 
 
@@ -100,7 +115,8 @@ def print_results(machine: Machine, tables: Mapping[str, Table]) -> None:
     libraries = ", ".join(f"{name} {number}" for name, number in machine.libraries.items())
     out.print(f"{machine.cpu}, {machine.cores} cores, {machine.system}, Python {machine.python}")
     out.print(libraries)
-    out.print(f"commit {machine.commit}, {machine.date:%Y-%m-%d}, load before the start {machine.load}")
+    other = "unknown" if machine.other_work is None else f"{machine.other_work:.0%} of the processors' time"
+    out.print(f"commit {machine.commit}, {machine.date:%Y-%m-%d}; other work meanwhile: {other}")
     for title, table in tables.items():
         out.print(f"\n[bold]{escape(title)}[/]")
         out.print(table)
@@ -114,6 +130,18 @@ def table_of(columns: Sequence[str], rows: Iterable[Sequence[str]], *, texts: in
     for row in rows:
         table.add_row(*row)
     return table
+
+
+def _processors_s() -> tuple[float, float, float] | None:
+    """Seconds of all processors since the start of the system: ours, busy, and all. Linux only."""
+    if not _PROCESSORS.is_file():
+        return None
+    fields = _PROCESSORS.read_text(encoding="ascii").partition("\n")[0].split()[1:9]
+    user, nice, system, idle, waiting, interrupts, soft_interrupts, stolen = (
+        int(ticks) / os.sysconf("SC_CLK_TCK") for ticks in fields
+    )
+    busy = user + nice + system + interrupts + soft_interrupts + stolen
+    return sum(os.times()[:4]), busy, busy + idle + waiting
 
 
 def _cpu_name() -> str:
