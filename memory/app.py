@@ -22,6 +22,7 @@ from memory.turns import Turns
 from shared.database import Database
 from shared.retrieval_client import RetrievalClient
 from shared.server import SERVER, SERVICE, build_app, make_server
+from shared.snapshots import Snapshots
 from shared.threads import open_pool
 
 log = structlog.get_logger()
@@ -70,6 +71,7 @@ async def _start(app: web.Application, settings: MemorySettings, stack: AsyncExi
     app[SERVICE] = MemoryService(
         settings,
         store=store,
+        snapshots=Snapshots(database, settings.data_dir, service=settings.service, version=VERSION),
         history=history,
         indexes=indexes,
         embeddings=embeddings,

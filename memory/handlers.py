@@ -19,7 +19,8 @@ from shared.memory_messages import (
     TurnPage,
     TurnsQuery,
 )
-from shared.messages import CheckReport, Info
+from shared.messages import Info
+from shared.operating import OPERATING_ROUTES
 from shared.routes import Call, Route
 
 _SESSION = "/v1/sessions/{session}"
@@ -32,10 +33,6 @@ async def info(service: MemoryService, _call: Call[None, None]) -> Info:
         "body_bytes_max": service.settings.body_bytes_max,
     }
     return Info(service="memory", version=VERSION, protocol="v1", details=details)
-
-
-async def check(service: MemoryService, _call: Call[None, None]) -> CheckReport:
-    return await service.check()
 
 
 async def put_session(service: MemoryService, call: Call[SessionSpec, None]) -> Session:
@@ -86,15 +83,7 @@ def _write(method: str, path: str, summary: str, handler: Any, answer: type, **m
 
 ROUTES = (
     Route(method="GET", path="/v1/info", summary="Version and limits", handler=info, scope=None, answers={200: Info}),
-    Route(
-        method="POST",
-        path="/v1/check",
-        summary="Compare every projection with the truth",
-        handler=check,
-        scope="admin",
-        answers={200: CheckReport},
-        takes_long=True,
-    ),
+    *OPERATING_ROUTES,
     _write("PUT", _SESSION, "Make a session, or change it", put_session, Session, body=SessionSpec, body_optional=True),
     _read(
         "GET", "/v1/sessions", "List the sessions of a user or agent", list_sessions, SessionPage, query=SessionsQuery

@@ -40,6 +40,7 @@ from shared.metadata import check_metadata
 from shared.paging import Page
 from shared.retrieval_client import RetrievalClient
 from shared.retrieval_messages import QUERY_LENGTH_MAX, Hit
+from shared.snapshots import Snapshots
 
 log = structlog.get_logger()
 
@@ -54,6 +55,7 @@ class MemoryService:
         settings: MemorySettings,
         *,
         store: Store,
+        snapshots: Snapshots,
         history: History,
         indexes: ScopeIndexes,
         embeddings: Embeddings,
@@ -64,6 +66,7 @@ class MemoryService:
         """`documents` is a client without a key of its own: it asks with the caller's."""
         self.settings = settings
         self.store = store
+        self.snapshots = snapshots
         self._history = history
         self.embeddings = embeddings
         self._indexes = indexes

@@ -26,6 +26,7 @@ from retrieval.store import Store
 from shared.database import Database
 from shared.errors import SettingsError
 from shared.server import SERVER, SERVICE, build_app, make_server
+from shared.snapshots import Snapshots
 from shared.threads import open_pool
 
 log = structlog.get_logger()
@@ -87,6 +88,7 @@ async def _start(app: web.Application, settings: RetrievalSettings, load: LoadEm
     service = RetrievalService(
         settings,
         store=store,
+        snapshots=Snapshots(database, settings.data_dir, service=settings.service, version=VERSION),
         history=history,
         jobs=jobs,
         projections=projections,

@@ -4,7 +4,8 @@ from typing import Any
 
 from retrieval import VERSION
 from retrieval.service import RetrievalService
-from shared.messages import CheckReport, Deleted, Info, PageQuery
+from shared.messages import Deleted, Info, PageQuery
+from shared.operating import OPERATING_ROUTES
 from shared.retrieval_messages import (
     TERMINAL,
     Collection,
@@ -40,10 +41,6 @@ async def info(service: RetrievalService, _call: Call[None, None]) -> Info:
         "body_bytes_max": service.settings.body_bytes_max,
     }
     return Info(service="retrieval", version=VERSION, protocol="v1", details=details)
-
-
-async def check(service: RetrievalService, _call: Call[None, None]) -> CheckReport:
-    return await service.check()
 
 
 async def put_collection(service: RetrievalService, call: Call[CollectionSpec, None]) -> Collection:
@@ -135,15 +132,7 @@ ROUTES = (
         scope=None,
         answers={200: Info},
     ),
-    Route(
-        method="POST",
-        path="/v1/check",
-        summary="Compare every projection with the truth",
-        handler=check,
-        scope="admin",
-        answers={200: CheckReport},
-        takes_long=True,
-    ),
+    *OPERATING_ROUTES,
     _write(
         "PUT",
         _COLLECTION,

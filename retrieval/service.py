@@ -35,6 +35,7 @@ from shared.retrieval_messages import (
     SearchAnswer,
     SearchRequest,
 )
+from shared.snapshots import Snapshots
 from shared.vectors import Vectors
 
 log = structlog.get_logger()
@@ -46,6 +47,7 @@ class RetrievalService:
         settings: RetrievalSettings,
         *,
         store: Store,
+        snapshots: Snapshots,
         history: History,
         jobs: Jobs,
         projections: Projections,
@@ -55,6 +57,7 @@ class RetrievalService:
     ) -> None:
         self.settings = settings
         self.store = store
+        self.snapshots = snapshots
         self.history = history
         self.jobs = jobs
         self.projections = projections

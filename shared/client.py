@@ -21,7 +21,7 @@ import tenacity
 from yarl import URL
 
 from shared.errors import SERVICE_ERRORS, Internal, Malformed, Overloaded, ServiceError, SettingsError, Unavailable
-from shared.messages import CheckReport, Health, Info, Problem
+from shared.messages import CheckReport, Deleted, Health, Info, Problem, Snapshot, SnapshotList
 from shared.tracing import inject_trace
 from shared.wire import JSON, MSGPACK, decode, encode, invalid_fields, media_type
 
@@ -30,7 +30,7 @@ StructT = TypeVar("StructT", bound=msgspec.Struct)
 
 # Waits double from here with jitter: a restart takes seconds, and a crowd must not come back at once.
 _WAIT = tenacity.wait_random_exponential(multiplier=0.1, max=2.0)
-_CHECK_TIMEOUT_S: Final = 3600.0
+_OPERATING_TIMEOUT_S: Final = 3600.0
 _CLASSES: Final = {error.code: error for error in SERVICE_ERRORS}
 
 
@@ -83,7 +83,17 @@ class ServiceClient:
 
     async def check(self) -> CheckReport:
         """Compares every projection with the truth. Needs the scope admin; may take minutes on a large store."""
-        return await self._call("POST", "/v1/check", CheckReport, timeout_s=max(self.timeout_s, _CHECK_TIMEOUT_S))
+        return await self._call("POST", "/v1/check", CheckReport, timeout_s=max(self.timeout_s, _OPERATING_TIMEOUT_S))
+
+    async def create_snapshot(self) -> Snapshot:
+        """Copies the service's whole truth into a folder on its machine. Needs the scope admin; writes go on meanwhile."""
+        return await self._call("POST", "/v1/snapshots", Snapshot, timeout_s=max(self.timeout_s, _OPERATING_TIMEOUT_S))
+
+    async def snapshots(self) -> SnapshotList:
+        return await self._call("GET", "/v1/snapshots", SnapshotList)
+
+    async def delete_snapshot(self, name: str) -> Deleted:
+        return await self._call("DELETE", f"/v1/snapshots/{quoted(name)}", Deleted)
 
     async def _call(
         self,

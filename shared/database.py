@@ -84,6 +84,19 @@ class Database:
             raise Unavailable("the store is closed", retry_after_s=1.0)
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._run_read, unit)
 
+    def copy_to(self, path: Path) -> None:
+        """Writes what is committed now into a new, compact file. Writers do not wait for it. Blocking.
+
+        Raises Unavailable where the disk or the database refuses.
+        """
+        connection = self._connect()
+        try:
+            connection.execute("VACUUM INTO ?", (str(path),))
+        except sqlite3.Error as error:
+            raise Unavailable(f"the store could not be copied: {error}", retry_after_s=5.0) from error
+        finally:
+            connection.close()
+
     def close(self) -> None:
         with self._closing:
             if self._closed:

@@ -86,5 +86,21 @@ class CheckReport(Answer, frozen=True, kw_only=True):
     findings: list[Finding]
 
 
+class Snapshot(Answer, frozen=True, kw_only=True):
+    """A copy of the service's truth. `path` is on the service's machine; `diptych restore` takes it."""
+
+    name: str
+    service: str
+    version: str
+    path: str
+    bytes: int
+    sha256: str
+    created_at: datetime
+
+
+class SnapshotList(Answer, frozen=True, kw_only=True):
+    items: list[Snapshot]
+
+
 class Deleted(Answer, frozen=True, kw_only=True):
     deleted: int
