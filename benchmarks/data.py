@@ -13,6 +13,7 @@ from diptych import DocumentIn, TurnIn
 from shared.errors import SettingsError
 
 SEED: Final = 20_240
+_PASSAGE_WORDS: Final = 150
 _DEFAULT: Final = Path(__file__).parent.parent.parent / "shared" / "data"
 
 data_option = click.option(
@@ -46,6 +47,16 @@ def read_documents(data_dir: Path, count: int) -> list[DocumentIn]:
         raise SettingsError(f"{count} documents were asked for; the corpus has {len(records)}")
     chosen = random.Random(SEED).sample(records, count)  # noqa: S311 - a repeatable choice, no secret
     return [DocumentIn(id=record["_id"], title=record["title"], text=record["text"]) for record in chosen]
+
+
+def read_passages(data_dir: Path) -> list[str]:
+    """About 18,000 passages of real prose and code of some 150 words each, for the lexical index to have real words."""
+    passages = []
+    for name in ("scifact", "cranfield", "cosqa"):
+        for record in _read(data_dir, f"retrieval/{name}/corpus.jsonl"):
+            words = record["text"].split()
+            passages += [" ".join(words[at : at + _PASSAGE_WORDS]) for at in range(0, len(words), _PASSAGE_WORDS)]
+    return passages
 
 
 def unseen_queries(data_dir: Path) -> Iterator[str]:

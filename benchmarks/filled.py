@@ -1,0 +1,102 @@
+"""A retrieval service's data at a size that nobody wants to wait for: real words, and vectors around real ones.
+
+Embedding 100,000 chunks on two cores takes an hour, and their vectors would cost a search no other time than these do: each
+is one of a few hundred real vectors with noise added, so that they lie in clusters, as those of real texts do. They are
+written through the service's own store, in the transactions that ingest uses.
+"""
+
+import asyncio
+import hashlib
+import random
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from rich.progress import Progress
+
+from benchmarks.data import SEED, read_passages
+from diptych import DocumentIn
+from retrieval.embedder import Embedder
+from retrieval.records import CollectionRow, Item, Piece, PreparedDocument
+from retrieval.schema import migrations
+from retrieval.store import commit_document, put_collection
+from shared.database import Database
+from shared.retrieval_messages import CollectionSpec
+from shared.vectors import Float32Array
+
+COLLECTION: Final = "filled"
+# Enough that no cluster is a large part of the whole, few enough to embed in a moment.
+_CENTRES: Final = 500
+# The neighbours of such a vector are at cosines of .5 to .8, as they are in scifact with all-MiniLM-L6-v2.
+_NOISE: Final = 0.045
+_CHUNKS_PER_DOCUMENT: Final = 4
+_DOCUMENTS_PER_UNIT: Final = 500
+
+
+def fill(directory: Path, data_dir: Path, embedder: Embedder, chunks: int, progress: Progress) -> None:
+    """A new `retrieval.db` in `directory` with one collection of `chunks` chunks. Blocking."""
+    texts = read_passages(data_dir)
+    chosen = random.Random(SEED).sample(texts, _CENTRES)  # noqa: S311 - a repeatable choice, no secret
+    centres = np.concatenate(
+        [embedder.embed(chosen[at : at + 16], "document") for at in progress.track(range(0, _CENTRES, 16))]
+    )
+    asyncio.run(_fill(directory, embedder.name, chunks, texts, centres, progress))
+
+
+async def _fill(
+    directory: Path, model: str, chunks: int, texts: Sequence[str], centres: Float32Array, progress: Progress
+) -> None:
+    database = Database.open(directory / "retrieval.db", migrations, readers=1)
+    try:
+        row = await database.write(
+            lambda connection: put_collection(connection, "default", COLLECTION, CollectionSpec(), model)
+        )
+        task = progress.add_task("filling", total=chunks)
+        for documents in _units(chunks, texts, centres, row):
+
+            def unit(connection: sqlite3.Connection, documents: list[_Document] = documents) -> None:
+                for item, prepared, vectors in documents:
+                    commit_document(connection, item, prepared, vectors, item.document_id.encode())
+
+            await database.write(unit)
+            progress.advance(task, sum(len(prepared.pieces) for _, prepared, _ in documents))
+    finally:
+        await asyncio.to_thread(database.close)
+
+
+_Document = tuple[Item, PreparedDocument, list[bytes]]
+
+
+def _units(
+    chunks: int, texts: Sequence[str], centres: Float32Array, row: CollectionRow
+) -> Iterator[list[_Document]]:
+    choice, noise = random.Random(SEED), np.random.default_rng(SEED)  # noqa: S311 - as above
+    unit: list[_Document] = []
+    for number, first in enumerate(range(0, chunks, _CHUNKS_PER_DOCUMENT)):
+        count = min(_CHUNKS_PER_DOCUMENT, chunks - first)
+        vectors = centres[noise.integers(len(centres), size=count)]
+        vectors = vectors + noise.normal(scale=_NOISE, size=vectors.shape).astype(np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        prepared = _document([choice.choice(texts) for _ in range(count)])
+        # Fields that keep a tenth, a hundredth and a thousandth of the chunks.
+        metadata = {"tenth": number % 10, "hundredth": number % 100, "thousandth": number % 1000}
+        document = DocumentIn(text=prepared.text, metadata=metadata)
+        item = Item(accepted=0, ordinal=0, collection=row, document=document, document_id=f"d{number}")
+        unit.append((item, prepared, [vector.astype("<f4").tobytes() for vector in vectors]))
+        if len(unit) == _DOCUMENTS_PER_UNIT:
+            yield unit
+            unit = []
+    if unit:
+        yield unit
+
+
+def _document(texts: Sequence[str]) -> PreparedDocument:
+    pieces, start = [], 0
+    for text in texts:
+        digest = hashlib.sha256(text.encode()).digest()
+        piece = Piece(start=start, end=start + len(text), headings=(), text=text, embed_text=text, embed_hash=digest)
+        pieces.append(piece)
+        start = piece.end + 1
+    return PreparedDocument(title="", content_type="text/plain", text="\n".join(texts), pieces=tuple(pieces))
