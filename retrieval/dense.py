@@ -1,95 +1,113 @@
-"""The dense leg: exact inner product over a collection's vectors. The only importer of faiss.
+"""The dense leg: the chunks whose vectors point where the query does.
 
-A projection in memory: it starts empty and replays the collection's history, which for an exact index costs no more than
-reading a file of it would. FAISS runs one thread a query; parallelism comes from requests (measured: a second OpenMP
-thread made one query six times slower on two busy cores).
+A projection in memory. Searches take no lock: a change makes a new state beside the one they read and puts it in its place
+at once, so a search sees all of a change or nothing of it, and no search waits for a change.
 """
 
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-import faiss
 import numpy as np
 
+from retrieval.dense_plan import DensePlan, choose_plan
+from retrieval.kernels import Int64Array, decoded, inner_products
 from retrieval.records import VectorChanges
+from retrieval.vector_rows import GrowingRows, Rows
 from shared.vectors import Float32Array
 
-faiss.omp_set_num_threads(1)
+# A tail with more dead rows than this share is written anew, once they are many enough to matter.
+_DEAD_SHARE_MAX = 0.2
+_DEAD_KEPT = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What a search reads, whole."""
+
+    tail: Rows
+    sequence: int
 
 
 class DenseIndex:
-    """Searches run side by side; a change waits for them, and they for it. Both take microseconds to milliseconds."""
+    """Any number of searches run beside one change."""
 
     def __init__(self, dimensions: int) -> None:
-        self.sequence = 0
-        self._index = faiss.IndexIDMap2(faiss.IndexFlatIP(dimensions))
-        self._gate = _ReadWriteGate()
+        self._dimensions = dimensions
+        self._writing = threading.Lock()
+        self._tail = GrowingRows(dimensions, np.float32)
+        self._state = _State(self._tail.rows(), 0)
 
     def __len__(self) -> int:
-        return int(self._index.ntotal)
+        return self._state.tail.living
+
+    @property
+    def sequence(self) -> int:
+        """The last change it has taken in."""
+        return self._state.sequence
+
+    def plan(self, allowed: int | None = None) -> DensePlan:
+        """How a search would be done that a filter limits to `allowed` chunks."""
+        return choose_plan(chunks=len(self), allowed=allowed, has_lists=False)
 
     def apply(self, changes: VectorChanges) -> None:
         """Takes in the next changes. Adding again what is there replaces it."""
-        with self._gate.writing():
-            gone = np.asarray([*changes.removed_ids, *changes.added_ids], dtype=np.int64)
-            if len(self) and len(gone):
-                self._index.remove_ids(faiss.IDSelectorBatch(gone))
-            if changes.added_ids:
-                self._index.add_with_ids(changes.added_vectors, np.asarray(changes.added_ids, dtype=np.int64))
-            self.sequence = changes.sequence
+        added = np.asarray(changes.added_ids, dtype=np.int64)
+        gone = np.unique(np.asarray([*changes.removed_ids, *changes.added_ids], dtype=np.int64))
+        with self._writing:
+            tail = self._state.tail
+            self._tail.strike_out(tail.rows_of(gone))
+            if len(added):
+                self._tail.append(added, changes.added_vectors)
+            self._compact()
+            self._state = _State(self._tail.rows(), changes.sequence)
 
-    def search(self, vector: Float32Array, limit: int) -> dict[int, float]:
-        """The `limit` chunks nearest to a unit vector of shape (d,), with their cosine similarity."""
-        with self._gate.reading():
-            count = min(limit, len(self))
-            if count == 0:
-                return {}
-            scores, ids = self._index.search(vector.reshape(1, -1), count)
-        return dict(zip(ids[0].tolist(), scores[0].tolist(), strict=True))
+    def search(self, vector: Float32Array, limit: int, allowed: Int64Array | None = None) -> dict[int, float]:
+        """The `limit` chunks nearest to a unit vector of shape (d,), best first, with their cosine similarity.
+
+        `allowed`, ascending and without repetition, limits the search to these chunks.
+        """
+        tail = self._state.tail
+        rows = None if allowed is None else tail.rows_of(allowed)
+        if rows is None and tail.dead:
+            rows = tail.living_rows()
+        scores = inner_products(vector, tail.codes, rows)
+        best = _best(scores, limit)
+        ids = tail.ids[best if rows is None else rows[best]]
+        return dict(zip(ids.tolist(), scores[best].tolist(), strict=True))
+
+    def score(self, vector: Float32Array, ids: Int64Array) -> dict[int, float]:
+        """Exact similarities of the given chunks; those that are not here are left out."""
+        tail = self._state.tail
+        rows = tail.rows_of(np.asarray(ids, dtype=np.int64))
+        scores = inner_products(vector, tail.codes, rows)
+        return dict(zip(tail.ids[rows].tolist(), scores.tolist(), strict=True))
 
     def ids(self) -> set[int]:
-        with self._gate.reading():
-            return set(faiss.vector_to_array(self._index.id_map).tolist())
+        tail = self._state.tail
+        return set(tail.ids[tail.live].tolist())
 
     def vectors(self, ids: Sequence[int]) -> Float32Array:
-        """For `check`: the stored vectors, shape (ids, d)."""
-        with self._gate.reading():
-            found: Float32Array = self._index.reconstruct_batch(np.asarray(ids, dtype=np.int64))
-            return found
+        """The stored vectors, shape (ids, d). Raises KeyError where one is not here."""
+        tail = self._state.tail
+        rows = tail.rows_of(np.asarray(ids, dtype=np.int64))
+        if len(rows) != len(ids):
+            raise KeyError(sorted(set(ids) - self.ids()))
+        return decoded(tail.codes[rows])
+
+    def _compact(self) -> None:
+        rows = self._tail.rows()
+        if rows.dead > max(_DEAD_KEPT, _DEAD_SHARE_MAX * len(rows)):
+            living = rows.living_rows()
+            self._tail = GrowingRows(self._dimensions, np.float32)
+            self._tail.append(rows.ids[living], rows.codes[living])
 
 
-class _ReadWriteGate:
-    """Many readers or one writer. A waiting writer goes before new readers, so that writes are never starved."""
-
-    def __init__(self) -> None:
-        self._condition = threading.Condition()
-        self._readers = 0
-        self._writers = 0
-        self._is_writing = False
-
-    @contextmanager
-    def reading(self) -> Iterator[None]:
-        with self._condition:
-            self._condition.wait_for(lambda: not self._writers)
-            self._readers += 1
-        try:
-            yield
-        finally:
-            with self._condition:
-                self._readers -= 1
-                self._condition.notify_all()
-
-    @contextmanager
-    def writing(self) -> Iterator[None]:
-        with self._condition:
-            self._writers += 1
-            self._condition.wait_for(lambda: not self._readers and not self._is_writing)
-            self._is_writing = True
-        try:
-            yield
-        finally:
-            with self._condition:
-                self._writers -= 1
-                self._is_writing = False
-                self._condition.notify_all()
+def _best(scores: Float32Array, limit: int) -> Int64Array:
+    """Places of the `limit` greatest, greatest first."""
+    if limit < len(scores):
+        places = np.argpartition(scores, len(scores) - limit)[len(scores) - limit :]
+    else:
+        places = np.arange(len(scores))
+    order: Int64Array = places[np.argsort(-scores[places], kind="stable")]
+    return order
