@@ -56,6 +56,31 @@ def decoded(codes: Codes) -> Float32Array:
     return found
 
 
+def find_centroids(sample: Float32Array, count: int, *, rounds: int, seed: int) -> Float32Array:
+    """Spherical k-means: `count` unit vectors, shape (count, d), that stand for the sample of unit vectors, shape (n, d)."""
+    _use_one_thread()
+    clustering = faiss.Kmeans(
+        sample.shape[1],
+        count,
+        niter=rounds,
+        spherical=True,
+        seed=seed,
+        min_points_per_centroid=1,
+        max_points_per_centroid=len(sample),
+    )
+    clustering.train(np.ascontiguousarray(sample))
+    found: Float32Array = np.ascontiguousarray(clustering.centroids, dtype=np.float32)
+    return found
+
+
+def nearest_centroids(vectors: Float32Array, centroids: Float32Array) -> NDArray[np.int32]:
+    """The row of the nearest centroid for each of the vectors, shape (n, d)."""
+    _use_one_thread()
+    _, nearest = faiss.knn(np.ascontiguousarray(vectors), centroids, 1, metric=faiss.METRIC_INNER_PRODUCT)
+    found: NDArray[np.int32] = nearest[:, 0].astype(np.int32)
+    return found
+
+
 def _half_products(vector: Float32Array, codes: Codes, rows: Int64Array | None, products: Float32Array) -> None:
     for start in range(0, len(products), _DECODED_ROWS):
         stop = min(start + _DECODED_ROWS, len(products))
