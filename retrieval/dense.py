@@ -1,95 +1,211 @@
-"""The dense leg: exact inner product over a collection's vectors. The only importer of faiss.
+"""The dense leg: the chunks whose vectors point where the query does.
 
-A projection in memory: it starts empty and replays the collection's history, which for an exact index costs no more than
-reading a file of it would. FAISS runs one thread a query; parallelism comes from requests (measured: a second OpenMP
-thread made one query six times slower on two busy cores).
+A projection in memory. Small collections are scanned; from `exact_chunks_max` chunks on, lists (retrieval/lists.py) say
+which rows are worth a look. The rows themselves stay in one place and in the order they came, so that a new write is a row
+outside the lists, a delete is a flag, and a filter is a choice of rows: none of them needs the lists made anew, and every
+similarity in an answer is exact.
+
+Nobody waits for anybody. A change, and each step of upkeep, makes a new state beside the one that searches read and puts it
+in its place at once: a search sees all of a change or nothing of it, and lists are built while searches and changes go on.
 """
 
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal
 
-import faiss
 import numpy as np
 
+from retrieval.dense_plan import DensePlan, Upkeep, choose_plan, choose_upkeep
+from retrieval.kernels import Codes, Int64Array, decoded, inner_products
+from retrieval.lists import Lists, fold, train, with_members
 from retrieval.records import VectorChanges
+from retrieval.vector_rows import GrowingRows, Rows
 from shared.vectors import Float32Array
 
-faiss.omp_set_num_threads(1)
+VectorStorage = Literal["float32", "float16"]
+EXACT_CHUNKS_MAX: Final = 50_000
+_DTYPES: Final[dict[VectorStorage, type[np.floating[Any]]]] = {"float32": np.float32, "float16": np.float16}
+
+
+@dataclass(frozen=True, slots=True)
+class DenseState:
+    """What a search reads, and what a snapshot keeps: whole, and never changed."""
+
+    rows: Rows
+    lists: Lists | None
+    sequence: int
+
+    @property
+    def tail(self) -> int:
+        """How many rows stand in no list."""
+        return len(self.rows) - (self.lists.listed if self.lists else 0)
 
 
 class DenseIndex:
-    """Searches run side by side; a change waits for them, and they for it. Both take microseconds to milliseconds."""
+    """Any number of searches run beside one change and one step of upkeep."""
 
-    def __init__(self, dimensions: int) -> None:
-        self.sequence = 0
-        self._index = faiss.IndexIDMap2(faiss.IndexFlatIP(dimensions))
-        self._gate = _ReadWriteGate()
+    def __init__(
+        self, dimensions: int, *, storage: VectorStorage = "float32", exact_chunks_max: int = EXACT_CHUNKS_MAX
+    ) -> None:
+        self.dimensions = dimensions
+        self.storage: VectorStorage = storage
+        self._exact_chunks_max = exact_chunks_max
+        self._writing = threading.Lock()
+        self._upkeeping = threading.Lock()
+        self._growing = GrowingRows(dimensions, _DTYPES[storage])
+        self._state = DenseState(self._growing.rows(), None, 0)
 
     def __len__(self) -> int:
-        return int(self._index.ntotal)
+        return self._state.rows.living
+
+    @property
+    def sequence(self) -> int:
+        """The last change it has taken in."""
+        return self._state.sequence
+
+    @property
+    def state(self) -> DenseState:
+        return self._state
+
+    def plan(self, allowed: int | None = None) -> DensePlan:
+        """How a search would be done that a filter limits to `allowed` chunks."""
+        state = self._state
+        return choose_plan(chunks=state.rows.living, allowed=allowed, has_lists=state.lists is not None)
 
     def apply(self, changes: VectorChanges) -> None:
-        """Takes in the next changes. Adding again what is there replaces it."""
-        with self._gate.writing():
-            gone = np.asarray([*changes.removed_ids, *changes.added_ids], dtype=np.int64)
-            if len(self) and len(gone):
-                self._index.remove_ids(faiss.IDSelectorBatch(gone))
-            if changes.added_ids:
-                self._index.add_with_ids(changes.added_vectors, np.asarray(changes.added_ids, dtype=np.int64))
-            self.sequence = changes.sequence
+        """Takes in the next changes. Adding again what is there replaces it; the same vector again changes nothing."""
+        added = np.asarray(changes.added_ids, dtype=np.int64)
+        with self._writing:
+            rows = self._state.rows
+            codes = self._encoded(changes.added_vectors)
+            here = rows.find(added)
+            is_new = here < 0
+            if not is_new.all():
+                is_new[~is_new] = (rows.codes[here[~is_new]] != codes[~is_new]).any(axis=1)
+            removed = rows.find(np.asarray(sorted(set(changes.removed_ids)), dtype=np.int64))
+            gone = np.concatenate([removed[removed >= 0], here[is_new & (here >= 0)]])
+            self._growing.strike_out(np.unique(gone))
+            if is_new.any():
+                self._growing.append(added[is_new], codes, np.flatnonzero(is_new))
+            self._state = DenseState(self._growing.rows(), self._state.lists, changes.sequence)
 
-    def search(self, vector: Float32Array, limit: int) -> dict[int, float]:
-        """The `limit` chunks nearest to a unit vector of shape (d,), with their cosine similarity."""
-        with self._gate.reading():
-            count = min(limit, len(self))
-            if count == 0:
-                return {}
-            scores, ids = self._index.search(vector.reshape(1, -1), count)
-        return dict(zip(ids[0].tolist(), scores[0].tolist(), strict=True))
+    def restore(self, state: DenseState) -> None:
+        """Takes over what a snapshot holds, all of it alive, in place of everything here."""
+        with self._upkeeping, self._writing:
+            self._growing = GrowingRows.holding(state.rows)
+            self._state = state
+
+    def search(self, vector: Float32Array, limit: int, allowed: Int64Array | None = None) -> dict[int, float]:
+        """The `limit` chunks nearest to a unit vector of shape (d,), best first, with their cosine similarity.
+
+        `allowed`, ascending and without repetition, limits the search to these chunks.
+        """
+        state = self._state
+        if allowed is None:
+            rows = _all_rows(state) if state.lists is None else _near_rows(state, state.lists, vector, limit)
+            return _best(state.rows, vector, rows, limit)
+        rows = state.rows.rows_of(allowed)
+        plan = choose_plan(chunks=state.rows.living, allowed=len(allowed), has_lists=state.lists is not None)
+        if plan == "approximate_filtered" and state.lists is not None:
+            is_listed = rows < state.lists.listed
+            near = state.lists.near_among(vector, rows[is_listed], limit)
+            found = _best(state.rows, vector, np.concatenate([near, rows[~is_listed]]), limit)
+            if len(found) == min(limit, len(rows)):
+                return found
+        return _best(state.rows, vector, rows, limit)
+
+    def score(self, vector: Float32Array, ids: Int64Array) -> dict[int, float]:
+        """Exact similarities of the given chunks; those that are not here are left out."""
+        rows = self._state.rows
+        wanted = rows.find(np.asarray(ids, dtype=np.int64))
+        wanted = wanted[wanted >= 0]
+        scores = inner_products(vector, rows.codes, wanted)
+        return dict(zip(rows.ids[wanted].tolist(), scores.tolist(), strict=True))
 
     def ids(self) -> set[int]:
-        with self._gate.reading():
-            return set(faiss.vector_to_array(self._index.id_map).tolist())
+        rows = self._state.rows
+        return set(rows.ids[rows.live].tolist())
 
     def vectors(self, ids: Sequence[int]) -> Float32Array:
-        """For `check`: the stored vectors, shape (ids, d)."""
-        with self._gate.reading():
-            found: Float32Array = self._index.reconstruct_batch(np.asarray(ids, dtype=np.int64))
-            return found
+        """The stored vectors, shape (ids, d), as precise as `storage` is. Raises KeyError where one is not here."""
+        rows = self._state.rows
+        wanted = rows.find(np.asarray(ids, dtype=np.int64))
+        if (wanted < 0).any():
+            raise KeyError([chunk_id for chunk_id, row in zip(ids, wanted, strict=True) if row < 0])
+        return decoded(rows.codes[wanted])
+
+    def next_upkeep(self) -> Upkeep | None:
+        """What `upkeep` would do now."""
+        state = self._state
+        return choose_upkeep(
+            living=state.rows.living,
+            dead=state.rows.dead,
+            tail=state.tail,
+            trained=state.lists.trained if state.lists else None,
+            exact_chunks_max=self._exact_chunks_max,
+        )
+
+    def upkeep(self) -> Upkeep | None:
+        """Takes one step of upkeep, if one is due; says which. Milliseconds to minutes; searches and changes go on."""
+        with self._upkeeping:
+            step, state = self.next_upkeep(), self._state
+            match step:
+                case "train":
+                    self._take(train(state.rows))
+                case "fold" if state.lists is not None:
+                    self._take(fold(state.lists, state.rows))
+                case "flatten":
+                    self._take(None)
+                case "compact":
+                    self._compact(state)
+            return step
+
+    def _take(self, lists: Lists | None) -> None:
+        """Only `_compact` and `restore` number rows anew, and neither runs beside this."""
+        with self._writing:
+            self._state = replace(self._state, lists=lists)
+
+    def _compact(self, state: DenseState) -> None:
+        """Copies the living rows, then what has changed since, and drops the rest."""
+        kept = state.rows.living_rows()
+        lists = state.lists
+        if state.rows.order is not None:  # put in order of ids, which is what finding them is quick in
+            kept = kept[np.argsort(state.rows.ids[kept])]
+            lists = None
+        growing = GrowingRows(self.dimensions, _DTYPES[self.storage], capacity=len(kept) + len(kept) // 8)
+        growing.append(state.rows.ids[kept], state.rows.codes, kept)
+        if lists is not None:
+            list_of = lists.list_of[kept[kept < lists.listed]]
+            lists = with_members(lists.centroids, list_of, growing.rows(), probes=lists.probes, trained=lists.trained)
+        with self._writing:
+            now = self._state.rows
+            growing.strike_out(np.flatnonzero(~now.live[kept]))
+            later = len(state.rows) + np.flatnonzero(now.live[len(state.rows) :])
+            growing.append(now.ids[later], now.codes, later)
+            self._growing = growing
+            self._state = DenseState(growing.rows(), lists, self._state.sequence)
+
+    def _encoded(self, vectors: Float32Array) -> Codes:
+        return np.asarray(vectors, dtype=_DTYPES[self.storage]).reshape(-1, self.dimensions)
 
 
-class _ReadWriteGate:
-    """Many readers or one writer. A waiting writer goes before new readers, so that writes are never starved."""
+def _all_rows(state: DenseState) -> Int64Array | None:
+    return state.rows.living_rows() if state.rows.dead else None
 
-    def __init__(self) -> None:
-        self._condition = threading.Condition()
-        self._readers = 0
-        self._writers = 0
-        self._is_writing = False
 
-    @contextmanager
-    def reading(self) -> Iterator[None]:
-        with self._condition:
-            self._condition.wait_for(lambda: not self._writers)
-            self._readers += 1
-        try:
-            yield
-        finally:
-            with self._condition:
-                self._readers -= 1
-                self._condition.notify_all()
+def _near_rows(state: DenseState, lists: Lists, vector: Float32Array, limit: int) -> Int64Array:
+    near = lists.near(vector, limit)
+    return state.rows.alive(np.concatenate([near, np.arange(lists.listed, len(state.rows))]))
 
-    @contextmanager
-    def writing(self) -> Iterator[None]:
-        with self._condition:
-            self._writers += 1
-            self._condition.wait_for(lambda: not self._readers and not self._is_writing)
-            self._is_writing = True
-        try:
-            yield
-        finally:
-            with self._condition:
-                self._writers -= 1
-                self._is_writing = False
-                self._condition.notify_all()
+
+def _best(rows: Rows, vector: Float32Array, chosen: Int64Array | None, limit: int) -> dict[int, float]:
+    """The `limit` most similar of the chosen rows, or of all."""
+    scores = inner_products(vector, rows.codes, chosen)
+    if limit < len(scores):
+        best = np.argpartition(scores, len(scores) - limit)[len(scores) - limit :]
+        best = best[np.argsort(-scores[best])]
+    else:
+        best = np.argsort(-scores)
+    ids = rows.ids[best if chosen is None else chosen[best]]
+    return dict(zip(ids.tolist(), scores[best].tolist(), strict=True))

@@ -156,7 +156,7 @@ class Searcher:
             collections=[
                 CollectionPlan(
                     collection=each.row.name,
-                    dense="off" if request.mode == "lexical" else "exact",
+                    dense="off" if request.mode == "lexical" else each.dense.plan(),
                     lexical="bm25" if request.mode != "dense" and has_text else "off",
                     chunks=len(each.dense),
                     sequence=each.sequence,

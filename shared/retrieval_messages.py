@@ -216,7 +216,7 @@ class Stages(Answer, frozen=True, kw_only=True):
 
 class CollectionPlan(Answer, frozen=True, kw_only=True):
     collection: str
-    dense: Literal["exact", "off"]
+    dense: Literal["exact", "exact_subset", "approximate", "approximate_filtered", "off"]
     lexical: Literal["bm25", "off"]
     chunks: int
     sequence: int

@@ -19,7 +19,7 @@ FORBIDDEN = {
 }
 # One importer each, so that replacing one of them is a change in one place.
 SINGLE_IMPORTERS = {
-    "faiss": "retrieval/dense.py",
+    "faiss": "retrieval/kernels.py",
     "tantivy": "retrieval/lexical.py",
     "sentence_transformers": "retrieval/embedder.py",
     "prometheus_client.exposition": "shared/metrics.py",
