@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import faiss
 import numpy as np
+from numpy.typing import NDArray
 
 from retrieval.records import VectorChanges
 from shared.vectors import Float32Array
@@ -39,14 +40,19 @@ class DenseIndex:
                 self._index.add_with_ids(changes.added_vectors, np.asarray(changes.added_ids, dtype=np.int64))
             self.sequence = changes.sequence
 
-    def search(self, vector: Float32Array, limit: int) -> dict[int, float]:
-        """The `limit` chunks nearest to a unit vector of shape (d,), with their cosine similarity."""
+    def search(self, vector: Float32Array, limit: int, allowed: NDArray[np.int64] | None = None) -> dict[int, float]:
+        """The `limit` chunks nearest to a unit vector of shape (d,), with their cosine similarity; with `allowed`, the
+        nearest of these chunks (sorted ids)."""
         with self._gate.reading():
-            count = min(limit, len(self))
+            count = min(limit, len(self), len(self) if allowed is None else len(allowed))
             if count == 0:
                 return {}
-            scores, ids = self._index.search(vector.reshape(1, -1), count)
-        return dict(zip(ids[0].tolist(), scores[0].tolist(), strict=True))
+            narrowed = None
+            if allowed is not None:  # the constructor's keyword is known to FAISS, and keeps the selector alive
+                narrowed = faiss.SearchParameters(sel=faiss.IDSelectorBatch(allowed))  # type: ignore[call-arg]
+            scores, ids = self._index.search(vector.reshape(1, -1), count, params=narrowed)
+        found = zip(ids[0].tolist(), scores[0].tolist(), strict=True)
+        return {chunk_id: score for chunk_id, score in found if chunk_id >= 0}
 
     def ids(self) -> set[int]:
         with self._gate.reading():
