@@ -69,9 +69,7 @@ async def _fill(
 _Document = tuple[Item, PreparedDocument, list[bytes]]
 
 
-def _units(
-    chunks: int, texts: Sequence[str], centres: Float32Array, row: CollectionRow
-) -> Iterator[list[_Document]]:
+def _units(chunks: int, texts: Sequence[str], centres: Float32Array, row: CollectionRow) -> Iterator[list[_Document]]:
     choice, noise = random.Random(SEED), np.random.default_rng(SEED)  # noqa: S311 - as above
     unit: list[_Document] = []
     for number, first in enumerate(range(0, chunks, _CHUNKS_PER_DOCUMENT)):

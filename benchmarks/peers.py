@@ -26,7 +26,9 @@ def _lance(folder: Path, vectors: np.ndarray, texts: list[str], queries: np.ndar
     import pyarrow as pa  # noqa: PLC0415
 
     started = time.perf_counter()
-    schema = pa.schema([("id", pa.int64()), ("vector", pa.list_(pa.float32(), vectors.shape[1])), ("text", pa.string())])
+    schema = pa.schema(
+        [("id", pa.int64()), ("vector", pa.list_(pa.float32(), vectors.shape[1])), ("text", pa.string())]
+    )
     table = lancedb.connect(str(folder / "lance")).create_table(
         "t",
         data=[
@@ -41,7 +43,9 @@ def _lance(folder: Path, vectors: np.ndarray, texts: list[str], queries: np.ndar
     ready_s = time.perf_counter() - started
 
     def query(number: int) -> list[int]:
-        found = table.search(queries[number]).metric("cosine").ef(100).select(["id", "_distance"]).limit(_LIMIT).to_list()
+        found = (
+            table.search(queries[number]).metric("cosine").ef(100).select(["id", "_distance"]).limit(_LIMIT).to_list()
+        )
         return [row["id"] for row in found]
 
     return ready_s, query
@@ -74,7 +78,9 @@ def main(peer: str, folder: Path, clients: int, searches: int) -> None:
     ready_s, query = {"lancedb": _lance, "chroma": _chroma}[peer](folder, vectors, texts, queries)
     truth = np.argsort(-(queries @ vectors.T), axis=1)[:, :_LIMIT]
     found = [query(number) for number in range(len(queries))]
-    recall = float(np.mean([len(set(each) & set(best.tolist())) / _LIMIT for each, best in zip(found, truth, strict=True)]))
+    recall = float(
+        np.mean([len(set(each) & set(best.tolist())) / _LIMIT for each, best in zip(found, truth, strict=True)])
+    )
     spent_ms: list[float] = []
     deadline = time.perf_counter() + _SECONDS_MAX
 

@@ -12,6 +12,7 @@ from aiohttp import web
 from retrieval import VERSION
 from retrieval.batcher import Batcher
 from retrieval.embedder import Embedder, SentenceTransformerEmbedder
+from retrieval.filtering import FilterSets
 from retrieval.handlers import ROUTES
 from retrieval.history import History
 from retrieval.ingest import Ingest
@@ -84,7 +85,8 @@ async def _start(app: web.Application, settings: RetrievalSettings, load: LoadEm
         documents_in_flight_max=settings.ingest_documents_in_flight_max,
     )
     stack.push_async_callback(ingest.close)
-    searcher = Searcher(store, projections, batcher, threads=search_threads, registry=registry)
+    filters = FilterSets(database, bytes_max=settings.filter_cache_bytes_max)
+    searcher = Searcher(store, projections, batcher, filters=filters, threads=search_threads, registry=registry)
     service = RetrievalService(
         settings,
         store=store,

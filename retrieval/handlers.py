@@ -80,7 +80,7 @@ async def delete_document(service: RetrievalService, call: Call[None, None]) -> 
 
 
 async def delete_documents(service: RetrievalService, call: Call[DocumentsDelete, None]) -> Deleted:
-    return await service.delete_documents(call.principal.tenant, call.path["collection"], call.body.ids)
+    return await service.delete_documents(call.principal.tenant, call.path["collection"], call.body)
 
 
 async def list_jobs(service: RetrievalService, call: Call[None, JobsQuery]) -> JobPage:
@@ -155,7 +155,12 @@ ROUTES = (
     ),
     _read("GET", _DOCUMENTS, "List documents", list_documents, DocumentPage, query=PageQuery),
     _write(
-        "POST", _DOCUMENTS + "/delete", "Delete documents by id", delete_documents, {200: Deleted}, body=DocumentsDelete
+        "POST",
+        _DOCUMENTS + "/delete",
+        "Delete documents by id or filter",
+        delete_documents,
+        {200: Deleted},
+        body=DocumentsDelete,
     ),
     _read("GET", _DOCUMENTS + "/{document}", "One document with its text and passages", get_document, Document),
     _write("DELETE", _DOCUMENTS + "/{document}", "Delete one document", delete_document, {200: Deleted}),

@@ -14,12 +14,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import structlog
 import tantivy
+from numpy.typing import NDArray
 from tantivy import Document, FieldType, Filter, Index, Occur, Query, TextAnalyzerBuilder, Tokenizer
 
+from retrieval.narrowing import TERMS_MAX, fetch_depth, members
 from retrieval.records import TextChanges
 from shared.errors import DiptychError
+from shared.retrieval_messages import LexicalNarrowing
 
 log = structlog.get_logger()
 
@@ -88,15 +92,50 @@ class LexicalIndex:
 
         Raises DamagedIndex.
         """
-        terms = list(dict.fromkeys(self._analyzer.analyze(query)))[:_QUERY_TERMS_MAX]
-        if not terms:
+        parsed = self._parsed(query)
+        if parsed is None:
             return {}
-        clauses = [(Occur.Should, Query.term_query(self._schema, "body", term, "freq")) for term in terms]
+        with _damage_noticed():
+            return _found(self._index.searcher(), parsed, limit)
+
+    def search_within(
+        self, query: str, limit: int, allowed: NDArray[np.int64]
+    ) -> tuple[dict[int, float], LexicalNarrowing]:
+        """The `limit` best of the allowed chunks (sorted ids), with the same scores, and how they were found.
+
+        Raises DamagedIndex.
+        """
+        parsed = self._parsed(query)
+        if parsed is None or not len(allowed):
+            return {}, "none"
         with _damage_noticed():
             searcher = self._index.searcher()
-            hits = searcher.search(Query.boolean_query(clauses), limit, count=False).hits
-            ids = searcher.fast_field_values("chunk_id", [address for _, address in hits])
-        return {int(chunk_id): score for chunk_id, (score, _) in zip(ids, hits, strict=True) if chunk_id is not None}
+            depth = fetch_depth(limit, len(allowed), searcher.num_docs)
+            if depth is not None:
+                found = _found(searcher, parsed, depth)
+                kept = members(list(found), allowed)[:limit]
+                if len(kept) == limit or len(found) < depth:
+                    return {chunk_id: found[chunk_id] for chunk_id in kept}, "post"
+            narrowed = [(Occur.Must, parsed), (Occur.Must, self._one_of(allowed))]
+            return _found(searcher, Query.boolean_query(narrowed), limit), "clause" if depth is None else "post+clause"
+
+    def _parsed(self, query: str) -> Query | None:
+        terms = list(dict.fromkeys(self._analyzer.analyze(query)))[:_QUERY_TERMS_MAX]
+        if not terms:
+            return None
+        return Query.boolean_query(
+            [(Occur.Should, Query.term_query(self._schema, "body", term, "freq")) for term in terms]
+        )
+
+    def _one_of(self, chunk_ids: NDArray[np.int64]) -> Query:
+        """Chosen ids, without any weight in the score."""
+        ids = chunk_ids.tolist()
+        if len(ids) <= TERMS_MAX:
+            terms = [(Occur.Should, Query.term_query(self._schema, "chunk_id", chunk_id)) for chunk_id in ids]
+            chosen = Query.boolean_query(terms)
+        else:
+            chosen = Query.term_set_query(self._schema, "chunk_id", ids)
+        return Query.const_score_query(chosen, 0.0)
 
     def ids(self) -> set[int]:
         searcher = self._index.searcher()
@@ -136,6 +175,13 @@ class LexicalIndex:
         searcher = self._index.searcher()
         hits = searcher.search(_any_sequence(self._schema), 1, count=False).hits
         return int(searcher.doc(hits[0][1]).get_first("sequence") or 0) if hits else 0
+
+
+def _found(searcher: tantivy.Searcher, query: Query, limit: int) -> dict[int, float]:
+    """Best first."""
+    hits = searcher.search(query, limit, count=False).hits
+    ids = searcher.fast_field_values("chunk_id", [address for _, address in hits])
+    return {int(chunk_id): score for chunk_id, (score, _) in zip(ids, hits, strict=True) if chunk_id is not None}
 
 
 @contextmanager

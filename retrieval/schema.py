@@ -4,7 +4,10 @@
 Ids of chunks are never used twice (AUTOINCREMENT), so a projection can apply a history again without harm.
 """
 
+import msgspec
 from sqlite_utils import Database, Migrations
+
+from retrieval.fields import field_rows
 
 migrations = Migrations("retrieval")
 
@@ -13,6 +16,17 @@ migrations = Migrations("retrieval")
 def m001_initial(db: Database) -> None:
     for statement in _INITIAL:
         db.execute(statement)
+
+
+@migrations()
+def m002_fields(db: Database) -> None:
+    for statement in _FIELDS:
+        db.execute(statement)
+    for document, collection_id, metadata in db.execute("SELECT id, collection_id, metadata FROM documents"):
+        db.conn.executemany(
+            "INSERT OR IGNORE INTO fields VALUES (?, ?, ?, ?, ?, ?)",
+            [(collection_id, *row, document) for row in field_rows(msgspec.json.decode(metadata))],
+        )
 
 
 _INITIAL = (
@@ -79,4 +93,18 @@ _INITIAL = (
     """,
     "CREATE INDEX job_items_pending ON job_items (job, ordinal) WHERE status = 'pending'",
     "CREATE INDEX job_items_pending_document ON job_items (document_id) WHERE status = 'pending'",
+)
+
+_FIELDS = (
+    # Metadata, flattened (retrieval/fields.py). `value` has no affinity: text stays text, 1 and 1.0 are equal and exact.
+    # The key is the order in which filters look: every condition on one field is one range of it.
+    """
+    CREATE TABLE fields (
+        collection_id INTEGER NOT NULL, path TEXT NOT NULL, kind INTEGER NOT NULL, is_element INTEGER NOT NULL,
+        value NOT NULL, document INTEGER NOT NULL REFERENCES documents ON DELETE CASCADE,
+        PRIMARY KEY (collection_id, path, kind, is_element, value, document)
+    ) WITHOUT ROWID
+    """,
+    # For the cascade, and for looking at one document.
+    "CREATE INDEX fields_by_document ON fields (document, path, kind)",
 )

@@ -11,18 +11,22 @@ import structlog
 from prometheus_client import CollectorRegistry, Histogram
 
 from retrieval.batcher import Batcher
+from retrieval.filtering import ChunkIds, FilterSets, Resolved
 from retrieval.lexical import DamagedIndex
 from retrieval.projections import CollectionIndexes, Projections
 from retrieval.records import CollectionRow
 from retrieval.store import Store
 from shared.errors import Unavailable, invalid
+from shared.filters import Filter, parse_filter
 from shared.fusion import Leg, fuse, ranked, ranks
 from shared.metrics import SECONDS_BUCKETS
 from shared.retrieval_messages import (
     CollectionPlan,
+    FilterPlan,
     Fusion,
     Hit,
     LegScores,
+    LexicalNarrowing,
     Plan,
     SearchAnswer,
     SearchMode,
@@ -35,7 +39,7 @@ from shared.vectors import Float32Array
 
 log = structlog.get_logger()
 
-_STAGES = ("resolve", "embed", "dense", "lexical", "fuse", "fetch")
+_STAGES = ("resolve", "filter", "embed", "dense", "lexical", "fuse", "fetch")
 
 
 @dataclass(slots=True)
@@ -48,6 +52,33 @@ class _Clock:
         self.spent_ms[stage] += (time.perf_counter() - started) * 1000.0
 
 
+@dataclass(slots=True)
+class _Searched:
+    """One collection in one search, with the chunks that the filter leaves of it and how the lexical leg kept to them."""
+
+    indexes: CollectionIndexes
+    resolved: Resolved | None = None
+    lexical: LexicalNarrowing = "off"
+
+    @property
+    def allowed(self) -> ChunkIds | None:
+        return self.resolved.chunk_ids if self.resolved else None
+
+    @property
+    def is_empty(self) -> bool:
+        return self.resolved is not None and len(self.resolved.chunk_ids) == 0
+
+    def plan(self) -> FilterPlan | None:
+        if self.resolved is None:
+            return None
+        return FilterPlan(
+            matched=len(self.resolved.chunk_ids),
+            cached=self.resolved.is_cached,
+            took_ms=round(self.resolved.took_ms, 3),
+            lexical=self.lexical,
+        )
+
+
 class Searcher:
     def __init__(
         self,
@@ -55,12 +86,14 @@ class Searcher:
         projections: Projections,
         batcher: Batcher,
         *,
+        filters: FilterSets,
         threads: ThreadPoolExecutor,
         registry: CollectorRegistry,
     ) -> None:
         self._store = store
         self._projections = projections
         self._batcher = batcher
+        self._filters = filters
         self._threads = threads
         self._seconds = Histogram(
             "diptych_search_seconds",
@@ -74,12 +107,16 @@ class Searcher:
         """Raises InvalidFields, NotFound, Overloaded."""
         clock, started = _Clock(), time.perf_counter()
         _check(request)
+        wanted = None if request.filter is None else parse_filter(request.filter)
         names = request.collections or ([request.collection] if request.collection else None)
         rows = await self._store.collections(tenant, names)
         indexes = [await self._projections.of(row) for row in rows]
         clock.add("resolve", started)
+        before = time.perf_counter()
+        searched = await asyncio.gather(*(self._searched(each, wanted) for each in indexes))
+        clock.add("filter", before)
         dense, lexical = await asyncio.gather(
-            self._dense_leg(request, indexes, clock), self._lexical_leg(request, indexes, clock)
+            self._dense_leg(request, searched, clock), self._lexical_leg(request, searched, clock)
         )
         fusion = _fusion_of(request, rows)
         before = time.perf_counter()
@@ -95,11 +132,16 @@ class Searcher:
             hits=hits if request.max_tokens is None else _within(hits, request.max_tokens),
             sequence=min((each.sequence for each in indexes), default=0),
             took_ms=round((time.perf_counter() - started) * 1000.0, 3),
-            plan=await self._plan(request, indexes, fusion, clock) if request.explain else None,
+            plan=await self._plan(request, searched, fusion, clock) if request.explain else None,
         )
 
+    async def _searched(self, indexes: CollectionIndexes, wanted: Filter | None) -> _Searched:
+        if wanted is None:
+            return _Searched(indexes)
+        return _Searched(indexes, await self._filters.resolve(indexes.row.id, wanted, sequence=indexes.sequence))
+
     async def _dense_leg(
-        self, request: SearchRequest, indexes: Sequence[CollectionIndexes], clock: _Clock
+        self, request: SearchRequest, searched: Sequence[_Searched], clock: _Clock
     ) -> dict[int, float]:
         if request.mode == "lexical":
             return {}
@@ -108,28 +150,39 @@ class Searcher:
         clock.add("embed", before)
         before = time.perf_counter()
         legs = await asyncio.gather(
-            *(run_in(self._threads, each.dense.search, vector, request.candidates) for each in indexes)
+            *(
+                run_in(self._threads, each.indexes.dense.search, vector, request.candidates, each.allowed)
+                for each in searched
+                if not each.is_empty
+            )
         )
         clock.add("dense", before)
         return _best(legs, request.candidates)
 
     async def _lexical_leg(
-        self, request: SearchRequest, indexes: Sequence[CollectionIndexes], clock: _Clock
+        self, request: SearchRequest, searched: Sequence[_Searched], clock: _Clock
     ) -> dict[int, float]:
         if request.mode == "dense" or request.query is None:
             return {}
         before = time.perf_counter()
-        legs = await asyncio.gather(*(self._ask_lexical(each, request.query, request.candidates) for each in indexes))
+        legs = await asyncio.gather(*(self._ask_lexical(each, request.query, request.candidates) for each in searched))
         clock.add("lexical", before)
         return _best(legs, request.candidates)
 
-    async def _ask_lexical(self, indexes: CollectionIndexes, query: str, limit: int) -> dict[int, float]:
+    async def _ask_lexical(self, searched: _Searched, query: str, limit: int) -> dict[int, float]:
+        indexes, allowed = searched.indexes, searched.allowed
         try:
-            return await run_in(self._threads, indexes.lexical.search, query, limit)
+            if allowed is None:
+                return await run_in(self._threads, indexes.lexical.search, query, limit)
+            if searched.is_empty:
+                searched.lexical = "none"
+                return {}
+            found, searched.lexical = await run_in(self._threads, indexes.lexical.search_within, query, limit, allowed)
         except DamagedIndex as error:
             log.exception("lexical_index_damaged", collection_id=indexes.row.id)
             await self._projections.repair(indexes.row)
             raise Unavailable("the lexical index was damaged and is being rebuilt", retry_after_s=1.0) from error
+        return found
 
     async def _query_vector(self, request: SearchRequest) -> Float32Array:
         if request.vector is None:
@@ -144,9 +197,7 @@ class Searcher:
             raise invalid("$.vector", "all numbers are zero, so it points nowhere")
         return np.asarray(vector / norm, dtype=np.float32)
 
-    async def _plan(
-        self, request: SearchRequest, indexes: Sequence[CollectionIndexes], fusion: Fusion, clock: _Clock
-    ) -> Plan:
+    async def _plan(self, request: SearchRequest, searched: Sequence[_Searched], fusion: Fusion, clock: _Clock) -> Plan:
         has_text = request.query is not None
         return Plan(
             mode=request.mode,
@@ -155,13 +206,16 @@ class Searcher:
             model=(await self._batcher.embedder()).name,
             collections=[
                 CollectionPlan(
-                    collection=each.row.name,
-                    dense="off" if request.mode == "lexical" else each.dense.plan(),
+                    collection=each.indexes.row.name,
+                    dense="off"
+                    if request.mode == "lexical"
+                    else each.indexes.dense.plan(None if each.allowed is None else len(each.allowed)),
                     lexical="bm25" if request.mode != "dense" and has_text else "off",
-                    chunks=len(each.dense),
-                    sequence=each.sequence,
+                    chunks=len(each.indexes.dense),
+                    sequence=each.indexes.sequence,
+                    filter=each.plan(),
                 )
-                for each in indexes
+                for each in searched
             ],
             stages_ms=Stages(**{stage: round(spent, 3) for stage, spent in clock.spent_ms.items()}),
         )

@@ -3,19 +3,23 @@ tenant and answers a message, or raises a ServiceError."""
 
 import uuid
 from collections.abc import Sequence
+from typing import Any, Final
 
 import structlog
 
 from retrieval.batcher import Batcher
+from retrieval.filtering import find_documents
 from retrieval.history import History
 from retrieval.ingest import Ingest
 from retrieval.jobs import Jobs
 from retrieval.parsing import check_source
 from retrieval.projections import Projections
+from retrieval.records import CollectionRow
 from retrieval.search import Searcher
 from retrieval.settings import RetrievalSettings
-from retrieval.store import Store
+from retrieval.store import Store, last_accepted
 from shared.errors import FieldError, InvalidFields, NotFound, invalid
+from shared.filters import parse_filter
 from shared.messages import CheckReport, Deleted, Finding
 from shared.metadata import check_metadata
 from shared.paging import Page
@@ -26,6 +30,7 @@ from shared.retrieval_messages import (
     Document,
     DocumentIn,
     DocumentInfo,
+    DocumentsDelete,
     EmbedAnswer,
     EmbedRequest,
     IngestAnswer,
@@ -37,6 +42,9 @@ from shared.retrieval_messages import (
 )
 from shared.snapshots import Snapshots
 from shared.vectors import Vectors
+
+# One transaction each, so that other writes are not kept waiting.
+_DELETED_TOGETHER_MAX: Final = 500
 
 log = structlog.get_logger()
 
@@ -108,17 +116,35 @@ class RetrievalService:
         return await self.store.document_page(await self.store.collection(tenant, name), cursor=cursor, limit=limit)
 
     async def delete_document(self, tenant: str, name: str, document_id: str) -> Deleted:
-        deleted = await self.delete_documents(tenant, name, [document_id])
+        deleted = await self.delete_documents(tenant, name, DocumentsDelete(ids=[document_id]))
         if deleted.deleted == 0:
             raise NotFound(f"there is no document {document_id!r} in collection {name!r}")
         return deleted
 
-    async def delete_documents(self, tenant: str, name: str, ids: Sequence[str]) -> Deleted:
-        """Returns when they can no longer be found."""
+    async def delete_documents(self, tenant: str, name: str, request: DocumentsDelete) -> Deleted:
+        """Returns when they can no longer be found. Raises InvalidFields for a filter that everything matches."""
+        if (request.ids is None) == (request.filter is None):
+            raise invalid("$.ids", "give exactly one of ids and filter")
         row = await self.store.collection(tenant, name)
-        deleted = await self.store.delete_documents(row, list(dict.fromkeys(ids)))
+        if request.ids is not None:
+            deleted = await self.store.delete_documents(row, list(dict.fromkeys(request.ids)))
+        else:
+            deleted = await self._delete_matching(row, request.filter or {})
         await self.projections.reach(row)
         return Deleted(deleted=deleted)
+
+    async def _delete_matching(self, row: CollectionRow, conditions: dict[str, Any]) -> int:
+        if not conditions:
+            raise invalid("$.filter", "would delete every document; delete the collection instead")
+        wanted = parse_filter(conditions)
+        matching, accepted = await self.store.database.read(
+            lambda connection: (find_documents(connection, row.id, wanted), last_accepted(connection))
+        )
+        deleted = 0
+        for start in range(0, len(matching), _DELETED_TOGETHER_MAX):
+            some = matching[start : start + _DELETED_TOGETHER_MAX]
+            deleted += await self.store.delete_versions(row, some, accepted_until=accepted)
+        return deleted
 
     async def job(self, tenant: str, job_id: str) -> Job:
         return await self.jobs.job(tenant, job_id)

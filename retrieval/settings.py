@@ -43,4 +43,9 @@ class RetrievalSettings(ServiceSettings):
     query_cache_entries: int = Field(
         10_000, ge=0, description="Query vectors kept in memory (1.5 kB each with the default model)."
     )
+    filter_cache_bytes_max: int = Field(
+        67_108_864,
+        ge=0,
+        description="Memory for resolved filters, 8 bytes for each chunk that one keeps: 80 kB for 10,000.",
+    )
     search_threads: int = Field(4, ge=1, le=64, description="Threads for the index legs: two a query run side by side.")

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from retrieval.fields import field_rows
 from retrieval.history import last_sequence
 from retrieval.records import CollectionRow, Item, Outcome, PreparedDocument
 from shared.database import Database
@@ -132,17 +133,20 @@ class Store:
 
     async def delete_documents(self, row: CollectionRow, document_ids: Sequence[str]) -> int:
         """How many there were. Writes of these documents that were accepted earlier and still wait are void."""
+        return await self.database.write(lambda connection: _delete_documents(connection, row.id, document_ids))
+
+    async def delete_versions(self, row: CollectionRow, documents: Sequence[int], *, accepted_until: int) -> int:
+        """As `delete_documents`, by row ids: a document that was replaced meanwhile has another one, and stays. So do
+        writes that were accepted after `accepted_until`."""
 
         def unit(connection: sqlite3.Connection) -> int:
-            deleted = 0
-            for document_id in document_ids:
-                deleted += _remove_document(connection, row.id, document_id)
-                connection.execute(
-                    "UPDATE job_items SET status = 'replaced', payload = NULL WHERE document_id = ? "
-                    "AND status = 'pending' AND job IN (SELECT accepted FROM jobs WHERE collection_id = ?)",
-                    (document_id, row.id),
-                )
-            return deleted
+            wanted = msgspec.json.encode(documents).decode()
+            found = connection.execute(
+                "SELECT d.document_id FROM json_each(?) wanted JOIN documents d ON d.id = wanted.value "
+                "WHERE d.collection_id = ?",
+                (wanted, row.id),
+            ).fetchall()
+            return _delete_documents(connection, row.id, [each[0] for each in found], accepted_until)
 
         return await self.database.write(unit)
 
@@ -223,6 +227,10 @@ def commit_document(
             now,
         ),
     ).lastrowid
+    connection.executemany(
+        "INSERT OR IGNORE INTO fields (collection_id, path, kind, is_element, value, document) VALUES (?, ?, ?, ?, ?, ?)",
+        [(item.collection.id, *row, document) for row in field_rows(sent.metadata or {})],
+    )
     for ordinal, (piece, vector) in enumerate(zip(prepared.pieces, vectors, strict=True)):
         chunk_id = connection.execute(
             "INSERT INTO chunks (collection_id, document, ordinal, start, stop, headings, text, embed_hash) "
@@ -260,6 +268,26 @@ def commit_unchanged(connection: sqlite3.Connection, item: Item) -> Outcome:
         key,
     ).fetchone()[0]
     return Outcome("unchanged", chunks)
+
+
+def last_accepted(connection: sqlite3.Connection) -> int:
+    """The place of the newest job in the order of acceptance."""
+    accepted: int = connection.execute("SELECT coalesce(max(accepted), 0) FROM jobs").fetchone()[0]
+    return accepted
+
+
+def _delete_documents(
+    connection: sqlite3.Connection, collection_id: int, document_ids: Sequence[str], accepted_until: int = 2**62
+) -> int:
+    deleted = 0
+    for document_id in document_ids:
+        deleted += _remove_document(connection, collection_id, document_id)
+        connection.execute(
+            "UPDATE job_items SET status = 'replaced', payload = NULL WHERE document_id = ? "
+            "AND status = 'pending' AND job <= ? AND job IN (SELECT accepted FROM jobs WHERE collection_id = ?)",
+            (document_id, accepted_until, collection_id),
+        )
+    return deleted
 
 
 def _remove_document(connection: sqlite3.Connection, collection_id: int, document_id: str) -> int:

@@ -26,6 +26,7 @@ FilledText = Annotated[str, Meta(min_length=1, pattern=TEXT_PATTERN, description
 Title = Annotated[str, Meta(max_length=1024, pattern=TEXT_PATTERN)]
 Timestamp = Annotated[datetime, Meta(tz=True, description="RFC 3339 with a zone; stored in UTC")]
 Metadata = Annotated[dict[str, Any], Meta(description="a JSON object")]
+FilterObject = Annotated[dict[str, Any], Meta(description="conditions on metadata; docs/PROTOCOL.md has the language")]
 PageLimit = Annotated[int, Meta(ge=1, le=1000)]
 Cursor = Annotated[str, Meta(max_length=512, description="the previous page's next_cursor, unchanged")]
 

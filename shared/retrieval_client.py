@@ -80,9 +80,21 @@ class RetrievalClient(ServiceClient):
     async def delete_document(self, collection: str, document_id: str) -> Deleted:
         return await self._call("DELETE", f"{_collection(collection)}/documents/{quoted(document_id)}", Deleted)
 
-    async def delete_documents(self, collection: str, ids: Iterable[str]) -> Deleted:
-        request = build(DocumentsDelete, ids=list(ids))
-        return await self._call("POST", f"{_collection(collection)}/documents/delete", Deleted, body=request)
+    async def delete_documents(
+        self,
+        collection: str,
+        ids: Iterable[str] | None = None,
+        *,
+        filter: Mapping[str, Any] | None = None,  # noqa: A002 - the protocol's word
+        timeout_s: float | None = None,
+    ) -> Deleted:
+        """Exactly one of `ids` and `filter`."""
+        request = build(
+            DocumentsDelete, ids=None if ids is None else list(ids), filter=None if filter is None else dict(filter)
+        )
+        return await self._call(
+            "POST", f"{_collection(collection)}/documents/delete", Deleted, body=request, timeout_s=timeout_s
+        )
 
     async def jobs(self, *, status: JobStatus | None = None, cursor: str | None = None, limit: int = 100) -> JobPage:
         return await self._call("GET", "/v1/jobs", JobPage, query=JobsQuery(status=status, cursor=cursor, limit=limit))
@@ -102,6 +114,7 @@ class RetrievalClient(ServiceClient):
         vector: Vector | None = None,
         mode: SearchMode = "hybrid",
         limit: int = 10,
+        filter: Mapping[str, Any] | None = None,  # noqa: A002 - the protocol's word
         fusion: Fusion | None = None,
         candidates: int = 100,
         max_tokens: int | None = None,
@@ -116,6 +129,7 @@ class RetrievalClient(ServiceClient):
             collections=collections,
             mode=mode,
             limit=limit,
+            filter=None if filter is None else dict(filter),
             fusion=fusion,
             candidates=candidates,
             max_tokens=max_tokens,

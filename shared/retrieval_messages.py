@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 
 from shared.fusion import ALPHA_DEFAULT, K_DEFAULT, FusionMethod
-from shared.messages import Answer, FilledText, Id, Metadata, PageQuery, Request, Text, Title
+from shared.messages import Answer, FilledText, FilterObject, Id, Metadata, PageQuery, Request, Text, Title
 from shared.vectors import Vector, Vectors
 
 # Longer is not a question; the embedding model reads 256 tokens of it anyway.
@@ -19,6 +19,8 @@ DOCUMENTS_PER_REQUEST_MAX = 10_000
 Query = Annotated[str, Meta(min_length=1, max_length=QUERY_LENGTH_MAX, pattern=r"^[^\x00]*$(?!\n)")]
 SearchMode = Literal["hybrid", "dense", "lexical"]
 JobStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+# How a filter narrowed the lexical leg: as a clause of the query, or by dropping other hits (until too few were left).
+LexicalNarrowing = Literal["off", "none", "clause", "post", "post+clause"]
 IngestStatus = Literal["created", "replaced", "unchanged", "failed"]
 TERMINAL: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
 
@@ -158,7 +160,10 @@ class DocumentPage(Answer, frozen=True, kw_only=True):
 
 
 class DocumentsDelete(Request, frozen=True, kw_only=True):
-    ids: Annotated[list[Id], Meta(min_length=1, max_length=DOCUMENTS_PER_REQUEST_MAX)]
+    """Exactly one of the two."""
+
+    ids: Annotated[list[Id], Meta(min_length=1, max_length=DOCUMENTS_PER_REQUEST_MAX)] | None = None
+    filter: FilterObject | None = None
 
 
 class SearchRequest(Request, frozen=True, kw_only=True):
@@ -173,6 +178,7 @@ class SearchRequest(Request, frozen=True, kw_only=True):
     collections: Annotated[list[Id], Meta(min_length=1, max_length=32)] | None = None
     mode: SearchMode = "hybrid"
     limit: Annotated[int, Meta(ge=1, le=CANDIDATES_MAX)] = 10
+    filter: FilterObject | None = None
     fusion: Fusion | None = None
     candidates: Annotated[int, Meta(ge=1, le=CANDIDATES_MAX)] = 100
     max_tokens: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
@@ -207,11 +213,21 @@ class Stages(Answer, frozen=True, kw_only=True):
     """Milliseconds spent in each stage. The legs run side by side, so they do not add up to the total."""
 
     resolve: float
+    filter: float
     embed: float
     dense: float
     lexical: float
     fuse: float
     fetch: float
+
+
+class FilterPlan(Answer, frozen=True, kw_only=True):
+    """`matched` counts chunks; with none of them, no leg is asked. `cached` filters were resolved by an earlier search."""
+
+    matched: int
+    cached: bool
+    took_ms: float
+    lexical: LexicalNarrowing
 
 
 class CollectionPlan(Answer, frozen=True, kw_only=True):
@@ -220,6 +236,7 @@ class CollectionPlan(Answer, frozen=True, kw_only=True):
     lexical: Literal["bm25", "off"]
     chunks: int
     sequence: int
+    filter: FilterPlan | None = None
 
 
 class Plan(Answer, frozen=True, kw_only=True):
