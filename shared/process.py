@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import click
 import structlog
+import uvloop
 from aiohttp import web
 
 from shared.errors import SettingsError
@@ -32,7 +33,7 @@ def service_command(kind: type[SettingsT], build: Callable[[SettingsT], web.Appl
         try:
             settings = load_settings(kind, flags)
             configure_logs(service=kind.service, level=settings.log_level, style=settings.log_format)
-            asyncio.run(serve(build(settings), settings))
+            uvloop.run(serve(build(settings), settings))
         except SettingsError as error:
             click.echo(f"{kind.service}: {error}", err=True)
             sys.exit(EXIT_SETTINGS)
