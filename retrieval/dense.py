@@ -6,7 +6,7 @@ thread made one query six times slower on two busy cores).
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 import faiss
@@ -24,6 +24,8 @@ class DenseIndex:
     def __init__(self, dimensions: int) -> None:
         self.sequence = 0
         self._index = faiss.IndexIDMap2(faiss.IndexFlatIP(dimensions))
+        # Of all vectors, so that the mean similarity of everything to a query is one dot product.
+        self._sum = np.zeros(dimensions, dtype=np.float64)
         self._gate = _ReadWriteGate()
 
     def __len__(self) -> int:
@@ -34,8 +36,12 @@ class DenseIndex:
         with self._gate.writing():
             gone = np.asarray([*changes.removed_ids, *changes.added_ids], dtype=np.int64)
             if len(self) and len(gone):
-                self._index.remove_ids(faiss.IDSelectorBatch(gone))
+                stored = np.intersect1d(faiss.vector_to_array(self._index.id_map), gone)
+                if len(stored):
+                    self._sum -= self._index.reconstruct_batch(stored).sum(axis=0, dtype=np.float64)
+                    self._index.remove_ids(faiss.IDSelectorBatch(stored))
             if changes.added_ids:
+                self._sum += changes.added_vectors.sum(axis=0, dtype=np.float64)
                 self._index.add_with_ids(changes.added_vectors, np.asarray(changes.added_ids, dtype=np.int64))
             self.sequence = changes.sequence
 
@@ -47,6 +53,26 @@ class DenseIndex:
                 return {}
             scores, ids = self._index.search(vector.reshape(1, -1), count)
         return dict(zip(ids[0].tolist(), scores[0].tolist(), strict=True))
+
+    def score(self, vector: Float32Array, ids: Collection[int]) -> dict[int, float]:
+        """The cosine similarities that `search` would give these chunks; those it does not have are left out."""
+        if not ids:
+            return {}
+        chosen = faiss.IDSelectorBatch(np.fromiter(ids, dtype=np.int64))
+        with self._gate.reading():
+            count = min(len(ids), len(self))
+            if count == 0:
+                return {}
+            parameters = faiss.SearchParameters()
+            parameters.sel = chosen
+            scores, found = self._index.search(vector.reshape(1, -1), count, params=parameters)
+        # Places that were not filled have the id -1.
+        return {int(key): float(score) for key, score in zip(found[0], scores[0], strict=True) if key >= 0}
+
+    def background(self, vector: Float32Array) -> float:
+        """The mean cosine similarity of all chunks to a unit vector: what a chunk that has nothing to do with it gets."""
+        with self._gate.reading():
+            return float(self._sum @ vector) / len(self) if len(self) else 0.0
 
     def ids(self) -> set[int]:
         with self._gate.reading():

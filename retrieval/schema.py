@@ -15,6 +15,12 @@ def m001_initial(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations()
+def m005_language(db: Database) -> None:
+    """What collections were analysed as before they could say."""
+    db.execute("ALTER TABLE collections ADD COLUMN language TEXT NOT NULL DEFAULT 'en'")
+
+
 _INITIAL = (
     """
     CREATE TABLE collections (

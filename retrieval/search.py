@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -11,12 +12,13 @@ import structlog
 from prometheus_client import CollectorRegistry, Histogram
 
 from retrieval.batcher import Batcher
+from retrieval.hybrid import levels_of_dense, levels_of_lexical
 from retrieval.lexical import DamagedIndex
 from retrieval.projections import CollectionIndexes, Projections
 from retrieval.records import CollectionRow
 from retrieval.store import Store
 from shared.errors import Unavailable, invalid
-from shared.fusion import Leg, fuse, ranked, ranks
+from shared.fusion import Leg, fuse, fuse_adaptive, ranked, ranks
 from shared.metrics import SECONDS_BUCKETS
 from shared.retrieval_messages import (
     CollectionPlan,
@@ -29,7 +31,7 @@ from shared.retrieval_messages import (
     SearchRequest,
     Stages,
 )
-from shared.threads import run_in
+from shared.threads import Parameters, run_in
 from shared.tokens import estimate_tokens
 from shared.vectors import Float32Array
 
@@ -46,6 +48,16 @@ class _Clock:
 
     def add(self, stage: str, started: float) -> None:
         self.spent_ms[stage] += (time.perf_counter() - started) * 1000.0
+
+
+class _Part:
+    """What one collection has of the chosen candidates, and how many chunks its lexical leg returned in all."""
+
+    def __init__(self, indexes: CollectionIndexes, dense: Leg, lexical: Leg, chosen: AbstractSet[int]) -> None:
+        self.indexes = indexes
+        self.dense = {item: score for item, score in dense.items() if item in chosen}
+        self.lexical = {item: score for item, score in lexical.items() if item in chosen}
+        self.lexical_found = len(lexical)
 
 
 class Searcher:
@@ -78,12 +90,19 @@ class Searcher:
         rows = await self._store.collections(tenant, names)
         indexes = [await self._projections.of(row) for row in rows]
         clock.add("resolve", started)
-        dense, lexical = await asyncio.gather(
-            self._dense_leg(request, indexes, clock), self._lexical_leg(request, indexes, clock)
+        (vector, dense_legs), lexical_legs = await asyncio.gather(
+            self._dense_legs(request, indexes, clock), self._lexical_legs(request, indexes, clock)
         )
+        dense, lexical = _best(dense_legs, request.candidates), _best(lexical_legs, request.candidates)
         fusion = _fusion_of(request, rows)
         before = time.perf_counter()
-        scored = _fuse(request.mode, dense, lexical, fusion)[: request.limit]
+        if request.mode == "hybrid" and fusion.method == "adaptive":
+            chosen = dense.keys() | lexical.keys()
+            parts = [_Part(*each, chosen) for each in zip(indexes, dense_legs, lexical_legs, strict=True)]
+            fused, dense_weight = await self._fuse_adaptive(request, parts, vector, fusion.alpha)
+        else:
+            fused, dense_weight = _fuse(request.mode, dense, lexical, fusion), None
+        scored = fused[: request.limit]
         scores = _leg_scores(dense, lexical, [chunk_id for chunk_id, _ in scored])
         clock.add("fuse", before)
         before = time.perf_counter()
@@ -95,14 +114,15 @@ class Searcher:
             hits=hits if request.max_tokens is None else _within(hits, request.max_tokens),
             sequence=min((each.sequence for each in indexes), default=0),
             took_ms=round((time.perf_counter() - started) * 1000.0, 3),
-            plan=await self._plan(request, indexes, fusion, clock) if request.explain else None,
+            plan=await self._plan(request, indexes, fusion, dense_weight, clock) if request.explain else None,
         )
 
-    async def _dense_leg(
+    async def _dense_legs(
         self, request: SearchRequest, indexes: Sequence[CollectionIndexes], clock: _Clock
-    ) -> dict[int, float]:
+    ) -> tuple[Float32Array | None, list[dict[int, float]]]:
+        """The query's vector, and what each collection has near it."""
         if request.mode == "lexical":
-            return {}
+            return None, [{} for _ in indexes]
         before = time.perf_counter()
         vector = await self._query_vector(request)
         clock.add("embed", before)
@@ -111,25 +131,56 @@ class Searcher:
             *(run_in(self._threads, each.dense.search, vector, request.candidates) for each in indexes)
         )
         clock.add("dense", before)
-        return _best(legs, request.candidates)
+        return vector, legs
 
-    async def _lexical_leg(
+    async def _lexical_legs(
         self, request: SearchRequest, indexes: Sequence[CollectionIndexes], clock: _Clock
-    ) -> dict[int, float]:
+    ) -> list[dict[int, float]]:
         if request.mode == "dense" or request.query is None:
-            return {}
+            return [{} for _ in indexes]
         before = time.perf_counter()
-        legs = await asyncio.gather(*(self._ask_lexical(each, request.query, request.candidates) for each in indexes))
+        legs = await asyncio.gather(
+            *(self._ask_lexical(each, each.lexical.search, request.query, request.candidates) for each in indexes)
+        )
         clock.add("lexical", before)
-        return _best(legs, request.candidates)
+        return legs
 
-    async def _ask_lexical(self, indexes: CollectionIndexes, query: str, limit: int) -> dict[int, float]:
+    async def _ask_lexical(
+        self,
+        indexes: CollectionIndexes,
+        function: Callable[Parameters, dict[int, float]],
+        *arguments: Parameters.args,
+        **options: Parameters.kwargs,
+    ) -> dict[int, float]:
         try:
-            return await run_in(self._threads, indexes.lexical.search, query, limit)
+            return await run_in(self._threads, function, *arguments, **options)
         except DamagedIndex as error:
             log.exception("lexical_index_damaged", collection_id=indexes.row.id)
             await self._projections.repair(indexes.row)
             raise Unavailable("the lexical index was damaged and is being rebuilt", retry_after_s=1.0) from error
+
+    async def _fuse_adaptive(
+        self, request: SearchRequest, parts: Sequence[_Part], vector: Float32Array | None, alpha: float
+    ) -> tuple[list[tuple[int, float]], float]:
+        """The fused list and the dense leg's weight. Levels are comparable between collections, each being measured by its own."""
+
+        async def dense_levels(part: _Part) -> dict[int, float]:
+            if vector is None:
+                return {}
+            return await run_in(self._threads, levels_of_dense, part.indexes.dense, vector, part.dense, part.lexical)
+
+        async def lexical_levels(part: _Part) -> dict[int, float]:
+            if request.query is None:
+                return {}
+            index, is_complete = part.indexes.lexical, part.lexical_found < request.candidates
+            return await self._ask_lexical(
+                part.indexes, levels_of_lexical, index, request.query, part.lexical, part.dense, is_complete=is_complete
+            )
+
+        dense, lexical = await asyncio.gather(
+            asyncio.gather(*map(dense_levels, parts)), asyncio.gather(*map(lexical_levels, parts))
+        )
+        return fuse_adaptive(_union(dense), _union(lexical), alpha=alpha)
 
     async def _query_vector(self, request: SearchRequest) -> Float32Array:
         if request.vector is None:
@@ -145,12 +196,18 @@ class Searcher:
         return np.asarray(vector / norm, dtype=np.float32)
 
     async def _plan(
-        self, request: SearchRequest, indexes: Sequence[CollectionIndexes], fusion: Fusion, clock: _Clock
+        self,
+        request: SearchRequest,
+        indexes: Sequence[CollectionIndexes],
+        fusion: Fusion,
+        dense_weight: float | None,
+        clock: _Clock,
     ) -> Plan:
         has_text = request.query is not None
         return Plan(
             mode=request.mode,
             fusion=fusion,
+            dense_weight=None if dense_weight is None else round(dense_weight, 4),
             candidates=request.candidates,
             model=(await self._batcher.embedder()).name,
             collections=[
@@ -186,21 +243,18 @@ def _fusion_of(request: SearchRequest, rows: Sequence[CollectionRow]) -> Fusion:
 
 
 def _fuse(mode: SearchMode, dense: Leg, lexical: Leg, fusion: Fusion) -> list[tuple[int, float]]:
-    match mode:
-        case "dense":
-            return ranked(dense)
-        case "lexical":
-            return ranked(lexical)
-        case "hybrid":
-            return fuse(dense, lexical, method=fusion.method, alpha=fusion.alpha, k=fusion.k)
+    if mode == "hybrid" and fusion.method != "adaptive":
+        return fuse(dense, lexical, method=fusion.method, alpha=fusion.alpha, k=fusion.k)
+    return ranked(dense if mode == "dense" else lexical)
 
 
 def _best(legs: Iterable[Leg], limit: int) -> dict[int, float]:
+    return dict(ranked(_union(legs))[:limit])
+
+
+def _union(legs: Iterable[Leg]) -> dict[int, float]:
     """One leg over several collections. Chunk ids are unique over all of them."""
-    merged: dict[int, float] = {}
-    for leg in legs:
-        merged.update(leg)
-    return dict(ranked(merged)[:limit])
+    return {item: score for leg in legs for item, score in leg.items()}
 
 
 def _leg_scores(dense: Leg, lexical: Leg, chunk_ids: Iterable[int]) -> dict[int, LegScores]:

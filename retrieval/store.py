@@ -16,6 +16,7 @@ from shared.database import Database
 from shared.errors import Conflict, NotFound
 from shared.paging import Page, page_of
 from shared.retrieval_messages import (
+    LANGUAGE_DEFAULT,
     ChunkInfo,
     Chunking,
     Collection,
@@ -24,10 +25,11 @@ from shared.retrieval_messages import (
     DocumentInfo,
     Fusion,
     Hit,
+    Language,
     LegScores,
 )
 
-_COLLECTION = "id, tenant, name, model, chunking, fusion, description, created_at"
+_COLLECTION = "id, tenant, name, model, chunking, fusion, language, description, created_at"
 _DOCUMENT = (
     "d.document_id, c.name, d.title, d.uri, d.content_type, d.metadata, d.created_at, d.updated_at, length(d.text), "
     "(SELECT count(*) FROM chunks WHERE document = d.id)"
@@ -279,14 +281,15 @@ def put_collection(
     found = _find_collection(connection, tenant, name)
     if found is None:
         connection.execute(
-            "INSERT INTO collections (tenant, name, model, chunking, fusion, description, created_at) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO collections (tenant, name, model, chunking, fusion, language, description, created_at) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 tenant,
                 name,
                 spec.model or model,
                 msgspec.json.encode(spec.chunking or Chunking()).decode(),
                 msgspec.json.encode(spec.fusion or Fusion()).decode(),
+                spec.language or LANGUAGE_DEFAULT,
                 spec.description or "",
                 _now(),
             ),
@@ -308,11 +311,17 @@ def _change_collection(connection: sqlite3.Connection, row: CollectionRow, spec:
     filled = connection.execute("SELECT 1 FROM documents WHERE collection_id = ? LIMIT 1", (row.id,)).fetchone()
     if chunking != row.chunking and filled:
         raise Conflict(f"collection {row.name!r} has documents cut by its chunking; delete them first, or make another")
+    language = spec.language or row.language
+    if language != row.language and filled:
+        raise Conflict(
+            f"collection {row.name!r} has documents analysed as {row.language!r}; delete them first, or make another"
+        )
     connection.execute(
-        "UPDATE collections SET chunking = ?, fusion = ?, description = ? WHERE id = ?",
+        "UPDATE collections SET chunking = ?, fusion = ?, language = ?, description = ? WHERE id = ?",
         (
             msgspec.json.encode(chunking).decode(),
             msgspec.json.encode(spec.fusion or row.fusion).decode(),
+            language,
             row.description if spec.description is None else spec.description,
             row.id,
         ),
@@ -339,7 +348,7 @@ def _find_collections(connection: sqlite3.Connection, tenant: str, names: Sequen
     return found
 
 
-def _collection_row(row: tuple[int, str, str, str, str, str, str, str]) -> CollectionRow:
+def _collection_row(row: tuple[int, str, str, str, str, str, Language, str, str]) -> CollectionRow:
     return CollectionRow(
         id=row[0],
         tenant=row[1],
@@ -347,8 +356,9 @@ def _collection_row(row: tuple[int, str, str, str, str, str, str, str]) -> Colle
         model=row[3],
         chunking=msgspec.json.decode(row[4], type=Chunking),
         fusion=msgspec.json.decode(row[5], type=Fusion),
-        description=row[6],
-        created_at=datetime.fromisoformat(row[7]),
+        language=row[6],
+        description=row[7],
+        created_at=datetime.fromisoformat(row[8]),
     )
 
 
@@ -363,6 +373,7 @@ def _describe(connection: sqlite3.Connection, row: CollectionRow) -> Collection:
         model=row.model,
         chunking=row.chunking,
         fusion=row.fusion,
+        language=row.language,
         description=row.description,
         documents=documents,
         chunks=chunks,

@@ -20,6 +20,13 @@ Query = Annotated[str, Meta(min_length=1, max_length=QUERY_LENGTH_MAX, pattern=r
 SearchMode = Literal["hybrid", "dense", "lexical"]
 JobStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 IngestStatus = Literal["created", "replaced", "unchanged", "failed"]
+# ISO 639-1; those that the lexical leg can stem, those that it cuts into pairs of characters, and none of them.
+Language = Literal[
+    "ar", "da", "de", "el", "en", "es", "fi", "fr", "hu", "it", "ja", "ko", "nl", "no", "pt", "ro", "ru", "sv", "ta", "tr", "zh",
+    "none",
+]  # fmt: skip
+# English stemming keeps every exact match in any other language too: both sides are stemmed alike.
+LANGUAGE_DEFAULT: Language = "en"
 TERMINAL: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
 
 
@@ -31,9 +38,12 @@ class Chunking(Request, frozen=True, kw_only=True, omit_defaults=False):
 
 
 class Fusion(Request, frozen=True, kw_only=True, omit_defaults=False):
-    """How the legs of a hybrid search become one list. `alpha` is the dense leg's weight, `k` the constant of rrf."""
+    """How the legs of a hybrid search become one list. `alpha` is the dense leg's weight, `k` the constant of rrf.
 
-    method: FusionMethod = "relative"
+    For `adaptive`, `alpha` is the balance from which each query's own weight starts.
+    """
+
+    method: FusionMethod = "adaptive"
     alpha: Annotated[float, Meta(ge=0, le=1)] = ALPHA_DEFAULT
     k: Annotated[int, Meta(ge=1, le=10_000)] = K_DEFAULT
 
@@ -44,6 +54,7 @@ class CollectionSpec(Request, frozen=True, kw_only=True):
     model: Id | None = None
     chunking: Chunking | None = None
     fusion: Fusion | None = None
+    language: Language | None = None
     description: Annotated[Text, Meta(max_length=2000)] | None = None
 
 
@@ -52,6 +63,7 @@ class Collection(Answer, frozen=True, kw_only=True):
     model: str
     chunking: Chunking
     fusion: Fusion
+    language: Language
     description: str
     documents: int
     chunks: int
@@ -223,8 +235,11 @@ class CollectionPlan(Answer, frozen=True, kw_only=True):
 
 
 class Plan(Answer, frozen=True, kw_only=True):
+    """`dense_weight` is what adaptive fusion gave the dense leg for this query; the lexical leg had the rest of 1."""
+
     mode: SearchMode
     fusion: Fusion
+    dense_weight: float | None = None
     candidates: int
     model: str
     collections: list[CollectionPlan]
