@@ -11,6 +11,7 @@ from aiohttp import web
 
 from retrieval import VERSION
 from retrieval.batcher import Batcher
+from retrieval.cross_encoder import SentenceTransformerCrossScorer
 from retrieval.embedder import Embedder, SentenceTransformerEmbedder
 from retrieval.filtering import FilterSets
 from retrieval.handlers import ROUTES
@@ -19,6 +20,7 @@ from retrieval.ingest import Ingest
 from retrieval.jobs import Jobs
 from retrieval.projections import Projections
 from retrieval.records import CollectionRow
+from retrieval.reranker import Reranker
 from retrieval.schema import migrations
 from retrieval.search import Searcher
 from retrieval.service import RetrievalService
@@ -86,7 +88,16 @@ async def _start(app: web.Application, settings: RetrievalSettings, load: LoadEm
     )
     stack.push_async_callback(ingest.close)
     filters = FilterSets(database, bytes_max=settings.filter_cache_bytes_max)
-    searcher = Searcher(store, projections, batcher, filters=filters, threads=search_threads, registry=registry)
+    reranker = Reranker(
+        settings.rerank_models,
+        SentenceTransformerCrossScorer,
+        threads=open_pool(stack, 1, name="rerank"),
+        queue_max=settings.rerank_queue_max,
+        registry=registry,
+    )
+    searcher = Searcher(
+        store, projections, batcher, filters=filters, reranker=reranker, threads=search_threads, registry=registry
+    )
     service = RetrievalService(
         settings,
         store=store,
@@ -99,7 +110,7 @@ async def _start(app: web.Application, settings: RetrievalSettings, load: LoadEm
         ingest=ingest,
     )
     app[SERVICE] = service
-    warming = asyncio.create_task(_warm(service, ingest, rows), name="warm-up")
+    warming = asyncio.create_task(_warm(service, ingest, reranker, rows), name="warm-up")
     stack.push_async_callback(_cancel, warming)
 
     async def waiting_for() -> list[str]:
@@ -113,9 +124,10 @@ async def _start(app: web.Application, settings: RetrievalSettings, load: LoadEm
     server.readiness = waiting_for
 
 
-async def _warm(service: RetrievalService, ingest: Ingest, rows: list[CollectionRow]) -> None:
+async def _warm(service: RetrievalService, ingest: Ingest, reranker: Reranker, rows: list[CollectionRow]) -> None:
     """Loads the model, catches every projection up with the truth, and takes up unfinished jobs."""
     await service.batcher.embedder()
+    await reranker.start()
     await service.projections.remove_orphans(rows)
     for row in rows:
         await service.projections.of(row)

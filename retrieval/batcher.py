@@ -110,7 +110,7 @@ class Batcher:
             raise Overloaded("the embedding queue is full; try again shortly", retry_after_s=1.0)
         found: list[Float32Array | _Work] = []
         for text in texts:
-            cached = self._cached(text) if kind == "query" else None
+            cached = self.cached(text) if kind == "query" else None
             found.append(self._enqueue(text, kind) if cached is None else cached)
         waiting = [part for part in found if isinstance(part, _Work)]
         self._wake.set()
@@ -124,7 +124,8 @@ class Batcher:
     def _waiting(self) -> int:
         return sum(len(waiting) for waiting in self._queues.values())
 
-    def _cached(self, text: str) -> Float32Array | None:
+    def cached(self, text: str) -> Float32Array | None:
+        """The vector of a query that was embedded lately, shape (dimensions,)."""
         vector = self._cache.get(text)
         if vector is not None:
             self._cache.move_to_end(text)

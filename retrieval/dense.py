@@ -55,6 +55,8 @@ class DenseIndex:
         self._upkeeping = threading.Lock()
         self._growing = GrowingRows(dimensions, _DTYPES[storage])
         self._state = DenseState(self._growing.rows(), None, 0)
+        # Of the living vectors, in more precision than they have, since it is added to and taken from for ever.
+        self._sum = np.zeros(dimensions, dtype=np.float64)
 
     def __len__(self) -> int:
         return self._state.rows.living
@@ -84,8 +86,10 @@ class DenseIndex:
             if not is_new.all():
                 is_new[~is_new] = (rows.codes[here[~is_new]] != codes[~is_new]).any(axis=1)
             removed = rows.find(np.asarray(sorted(set(changes.removed_ids)), dtype=np.int64))
-            gone = np.concatenate([removed[removed >= 0], here[is_new & (here >= 0)]])
-            self._growing.strike_out(np.unique(gone))
+            gone = np.unique(np.concatenate([removed[removed >= 0], here[is_new & (here >= 0)]]))
+            self._sum = self._sum + codes[is_new].sum(axis=0, dtype=np.float64)
+            self._sum -= rows.codes[gone].sum(axis=0, dtype=np.float64)
+            self._growing.strike_out(gone)
             if is_new.any():
                 self._growing.append(added[is_new], codes, np.flatnonzero(is_new))
             self._state = DenseState(self._growing.rows(), self._state.lists, changes.sequence)
@@ -122,6 +126,11 @@ class DenseIndex:
         wanted = wanted[wanted >= 0]
         scores = inner_products(vector, rows.codes, wanted)
         return dict(zip(rows.ids[wanted].tolist(), scores.tolist(), strict=True))
+
+    def background(self, vector: Float32Array) -> float:
+        """The mean cosine similarity of all chunks to a unit vector: what a chunk that has nothing to do with it gets."""
+        living = len(self)
+        return float(self._sum @ vector) / living if living else 0.0
 
     def ids(self) -> set[int]:
         rows = self._state.rows

@@ -102,6 +102,12 @@ class Projections:
                 indexes.advanced.notify_all()
         await asyncio.to_thread(shutil.rmtree, self._path(row.id), ignore_errors=True)
 
+    async def renew(self, row: CollectionRow) -> None:
+        """Closes indexes that were opened for another language than the collection now has; the next use opens them again."""
+        task = self._open.get(row.id)
+        if task is not None and not _has_failed(task) and (await task).row.language != row.language:
+            await self.drop(row)
+
     async def close(self) -> None:
         tasks = [*self._followers.values(), *self._open.values()]
         for task in tasks:
@@ -136,8 +142,8 @@ class Projections:
 
     async def _open_indexes(self, row: CollectionRow) -> CollectionIndexes:
         # A deleted collection's late writer must not bring its files back.
-        await self._store.collection(row.tenant, row.name)
-        lexical = await run_in(self._threads, LexicalIndex, self._path(row.id))
+        row = await self._store.collection(row.tenant, row.name)
+        lexical = await run_in(self._threads, LexicalIndex, self._path(row.id), row.language)
         sequence = await self._history.sequence(row.id)
         if lexical.sequence > sequence:
             log.warning("lexical_index_ahead", collection_id=row.id, index=lexical.sequence, truth=sequence)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from shared.retrieval_messages import Chunking, DocumentIn, Fusion, IngestStatus
+from shared.retrieval_messages import Chunking, DocumentIn, Fusion, IngestStatus, Language
 from shared.vectors import Float32Array
 
 
@@ -15,6 +15,7 @@ class CollectionRow:
     model: str
     chunking: Chunking
     fusion: Fusion
+    language: Language
     description: str
     created_at: datetime
 

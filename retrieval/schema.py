@@ -29,6 +29,12 @@ def m002_fields(db: Database) -> None:
         )
 
 
+@migrations()
+def m005_language(db: Database) -> None:
+    """What collections were analysed as before they could say."""
+    db.execute("ALTER TABLE collections ADD COLUMN language TEXT NOT NULL DEFAULT 'en'")
+
+
 _INITIAL = (
     """
     CREATE TABLE collections (

@@ -1,8 +1,12 @@
-"""One search: embed, ask both legs side by side, fuse, fetch the texts once."""
+"""One search: resolve the collections and the filter, embed the query, and ask, fuse and read in one thread.
+
+resolve -> filter -> embed (the lexical leg is asked meanwhile) -> legs -> fuse -> [rerank] -> arrange -> read a page
+"""
 
 import asyncio
+import sqlite3
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -11,25 +15,26 @@ import structlog
 from prometheus_client import CollectorRegistry, Histogram
 
 from retrieval.batcher import Batcher
-from retrieval.filtering import ChunkIds, FilterSets, Resolved
-from retrieval.lexical import DamagedIndex
+from retrieval.filtering import FilterSets
+from retrieval.hits import read_documents, read_hits, read_texts, read_vectors
+from retrieval.legs import STAGES, Clock, DamagedCollection, Fused, Legs, Searched
 from retrieval.projections import CollectionIndexes, Projections
+from retrieval.ranking import Scored, best_of_each, diversified, without_duplicates
 from retrieval.records import CollectionRow
+from retrieval.reranker import Reranker
+from retrieval.search_cursor import cursor_after, offset_of
 from retrieval.store import Store
 from shared.errors import Unavailable, invalid
 from shared.filters import Filter, parse_filter
-from shared.fusion import Leg, fuse, ranked, ranks
+from shared.fusion import Leg, ranks
 from shared.metrics import SECONDS_BUCKETS
 from shared.retrieval_messages import (
     CollectionPlan,
-    FilterPlan,
     Fusion,
     Hit,
     LegScores,
-    LexicalNarrowing,
     Plan,
     SearchAnswer,
-    SearchMode,
     SearchRequest,
     Stages,
 )
@@ -39,44 +44,13 @@ from shared.vectors import Float32Array
 
 log = structlog.get_logger()
 
-_STAGES = ("resolve", "filter", "embed", "dense", "lexical", "fuse", "fetch")
 
+@dataclass(frozen=True, slots=True)
+class _Arranged:
+    """The list that pages are cut from. `duplicates` are chunks that say the same as one that is in it."""
 
-@dataclass(slots=True)
-class _Clock:
-    """Milliseconds of each stage of one search."""
-
-    spent_ms: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_STAGES, 0.0))
-
-    def add(self, stage: str, started: float) -> None:
-        self.spent_ms[stage] += (time.perf_counter() - started) * 1000.0
-
-
-@dataclass(slots=True)
-class _Searched:
-    """One collection in one search, with the chunks that the filter leaves of it and how the lexical leg kept to them."""
-
-    indexes: CollectionIndexes
-    resolved: Resolved | None = None
-    lexical: LexicalNarrowing = "off"
-
-    @property
-    def allowed(self) -> ChunkIds | None:
-        return self.resolved.chunk_ids if self.resolved else None
-
-    @property
-    def is_empty(self) -> bool:
-        return self.resolved is not None and len(self.resolved.chunk_ids) == 0
-
-    def plan(self) -> FilterPlan | None:
-        if self.resolved is None:
-            return None
-        return FilterPlan(
-            matched=len(self.resolved.chunk_ids),
-            cached=self.resolved.is_cached,
-            took_ms=round(self.resolved.took_ms, 3),
-            lexical=self.lexical,
-        )
+    order: list[Scored]
+    duplicates: dict[int, list[int]] = field(default_factory=dict)
 
 
 class Searcher:
@@ -87,6 +61,7 @@ class Searcher:
         batcher: Batcher,
         *,
         filters: FilterSets,
+        reranker: Reranker,
         threads: ThreadPoolExecutor,
         registry: CollectorRegistry,
     ) -> None:
@@ -94,102 +69,98 @@ class Searcher:
         self._projections = projections
         self._batcher = batcher
         self._filters = filters
+        self._reranker = reranker
         self._threads = threads
-        self._seconds = Histogram(
+        seconds = Histogram(
             "diptych_search_seconds",
             "Time of a search's stages.",
             ["stage"],
             buckets=SECONDS_BUCKETS,
             registry=registry,
         )
+        self._seconds = {stage: seconds.labels(stage) for stage in STAGES}
 
     async def search(self, tenant: str, request: SearchRequest) -> SearchAnswer:
         """Raises InvalidFields, NotFound, Overloaded."""
-        clock, started = _Clock(), time.perf_counter()
-        _check(request)
+        clock, started = Clock(), time.perf_counter()
+        self._check(request)
         wanted = None if request.filter is None else parse_filter(request.filter)
-        names = request.collections or ([request.collection] if request.collection else None)
-        rows = await self._store.collections(tenant, names)
-        indexes = [await self._projections.of(row) for row in rows]
-        clock.add("resolve", started)
-        before = time.perf_counter()
-        searched = await asyncio.gather(*(self._searched(each, wanted) for each in indexes))
-        clock.add("filter", before)
-        dense, lexical = await asyncio.gather(
-            self._dense_leg(request, searched, clock), self._lexical_leg(request, searched, clock)
-        )
+        with clock.timing("resolve"):
+            names = request.collections or ([request.collection] if request.collection else None)
+            rows = await self._store.collections(tenant, names)
+            indexes = [await self._projections.of(row) for row in rows]
+        with clock.timing("filter"):
+            searched = await asyncio.gather(*(self._searched(each, wanted) for each in indexes))
         fusion = _fusion_of(request, rows)
-        before = time.perf_counter()
-        scored = _fuse(request.mode, dense, lexical, fusion)[: request.limit]
-        scores = _leg_scores(dense, lexical, [chunk_id for chunk_id, _ in scored])
-        clock.add("fuse", before)
-        before = time.perf_counter()
-        hits = await self._store.fetch_hits(scored, scores)
-        clock.add("fetch", before)
+        legs = Legs(searched, mode=request.mode, query=request.query, candidates=request.candidates, clock=clock)
+        try:
+            fused, hits, next_cursor = await self._answer(request, legs, fusion, clock)
+        except DamagedCollection as error:
+            log.exception("lexical_index_damaged", collection_id=error.indexes.row.id)
+            await self._projections.repair(error.indexes.row)
+            raise Unavailable("the lexical index was damaged and is being rebuilt", retry_after_s=1.0) from error
         for stage, spent_ms in clock.spent_ms.items():
-            self._seconds.labels(stage).observe(spent_ms / 1000.0)
+            self._seconds[stage].observe(spent_ms / 1000.0)
         return SearchAnswer(
-            hits=hits if request.max_tokens is None else _within(hits, request.max_tokens),
+            hits=hits,
+            next_cursor=next_cursor,
             sequence=min((each.sequence for each in indexes), default=0),
             took_ms=round((time.perf_counter() - started) * 1000.0, 3),
-            plan=await self._plan(request, searched, fusion, clock) if request.explain else None,
+            plan=await self._plan(request, searched, fusion, fused, clock) if request.explain else None,
         )
 
-    async def _searched(self, indexes: CollectionIndexes, wanted: Filter | None) -> _Searched:
+    async def _answer(
+        self, request: SearchRequest, legs: Legs, fusion: Fusion, clock: Clock
+    ) -> tuple[Fused, list[Hit], str | None]:
+        vector = await self._vector(request, legs, clock)
+
+        def fuse() -> Fused:
+            if vector is not None:
+                legs.ask_dense(vector)
+            legs.ask_lexical()
+            return legs.fused(fusion, vector)
+
+        def page(connection: sqlite3.Connection, fused: Fused, reranked: Leg) -> tuple[list[Hit], str | None]:
+            with clock.timing("fetch"):
+                return _page(connection, request, fused, reranked)
+
+        def all_at_once(connection: sqlite3.Connection) -> tuple[Fused, list[Hit], str | None]:
+            # SQLite's snapshot begins with the first read, so what the indexes have just returned is in it.
+            fused = fuse()
+            return fused, *page(connection, fused, {})
+
+        if request.rerank is None:
+            return await self._store.database.read(all_at_once)
+        fused = await run_in(self._threads, fuse)
+        with clock.timing("rerank"):
+            reranked = await self._rerank(request, fused)
+        hits, next_cursor = await self._store.database.read(lambda connection: page(connection, fused, reranked))
+        return fused, hits, next_cursor
+
+    async def _searched(self, indexes: CollectionIndexes, wanted: Filter | None) -> Searched:
         if wanted is None:
-            return _Searched(indexes)
-        return _Searched(indexes, await self._filters.resolve(indexes.row.id, wanted, sequence=indexes.sequence))
+            return Searched(indexes)
+        resolved = await self._filters.resolve(indexes.row.id, wanted, sequence=indexes.sequence)
+        return Searched(indexes, resolved, "off" if len(resolved.chunk_ids) else "none")
 
-    async def _dense_leg(
-        self, request: SearchRequest, searched: Sequence[_Searched], clock: _Clock
-    ) -> dict[int, float]:
+    async def _vector(self, request: SearchRequest, legs: Legs, clock: Clock) -> Float32Array | None:
+        """The query as a vector. While the model works on it, the lexical leg is asked."""
         if request.mode == "lexical":
-            return {}
-        before = time.perf_counter()
-        vector = await self._query_vector(request)
-        clock.add("embed", before)
-        before = time.perf_counter()
-        legs = await asyncio.gather(
-            *(
-                run_in(self._threads, each.indexes.dense.search, vector, request.candidates, each.allowed)
-                for each in searched
-                if not each.is_empty
-            )
-        )
-        clock.add("dense", before)
-        return _best(legs, request.candidates)
+            return None
+        if request.vector is not None:
+            return await self._given_vector(request.vector.array)
+        query = request.query or ""
+        known = self._batcher.cached(query)
+        if known is not None:
+            return known
+        with clock.timing("embed"):
+            embedding = asyncio.ensure_future(self._batcher.embed([query], "query"))
+            ahead = run_in(self._threads, legs.ask_lexical)
+            vectors, _ = await asyncio.gather(embedding, ahead)
+        return vectors.reshape(-1)
 
-    async def _lexical_leg(
-        self, request: SearchRequest, searched: Sequence[_Searched], clock: _Clock
-    ) -> dict[int, float]:
-        if request.mode == "dense" or request.query is None:
-            return {}
-        before = time.perf_counter()
-        legs = await asyncio.gather(*(self._ask_lexical(each, request.query, request.candidates) for each in searched))
-        clock.add("lexical", before)
-        return _best(legs, request.candidates)
-
-    async def _ask_lexical(self, searched: _Searched, query: str, limit: int) -> dict[int, float]:
-        indexes, allowed = searched.indexes, searched.allowed
-        try:
-            if allowed is None:
-                return await run_in(self._threads, indexes.lexical.search, query, limit)
-            if searched.is_empty:
-                searched.lexical = "none"
-                return {}
-            found, searched.lexical = await run_in(self._threads, indexes.lexical.search_within, query, limit, allowed)
-        except DamagedIndex as error:
-            log.exception("lexical_index_damaged", collection_id=indexes.row.id)
-            await self._projections.repair(indexes.row)
-            raise Unavailable("the lexical index was damaged and is being rebuilt", retry_after_s=1.0) from error
-        return found
-
-    async def _query_vector(self, request: SearchRequest) -> Float32Array:
-        if request.vector is None:
-            vectors = await self._batcher.embed([request.query or ""], "query")
-            return vectors.reshape(-1)
+    async def _given_vector(self, vector: Float32Array) -> Float32Array:
         dimensions = (await self._batcher.embedder()).dimensions
-        vector = request.vector.array
         if len(vector) != dimensions:
             raise invalid("$.vector", f"has {len(vector)} numbers; the model's vectors have {dimensions}")
         norm = float(np.linalg.norm(vector))
@@ -197,11 +168,21 @@ class Searcher:
             raise invalid("$.vector", "all numbers are zero, so it points nowhere")
         return np.asarray(vector / norm, dtype=np.float32)
 
-    async def _plan(self, request: SearchRequest, searched: Sequence[_Searched], fusion: Fusion, clock: _Clock) -> Plan:
+    async def _rerank(self, request: SearchRequest, fused: Fused) -> Leg:
+        if request.rerank is None or request.query is None:
+            raise AssertionError("refused by _check")
+        best = [chunk_id for chunk_id, _ in fused.order[: request.rerank.depth]]
+        texts = await self._store.database.read(lambda connection: read_texts(connection, best))
+        return await self._reranker.scores(self._reranker.model_of(request.rerank.model), request.query, texts)
+
+    async def _plan(
+        self, request: SearchRequest, searched: Sequence[Searched], fusion: Fusion, fused: Fused, clock: Clock
+    ) -> Plan:
         has_text = request.query is not None
         return Plan(
             mode=request.mode,
             fusion=fusion,
+            dense_weight=None if fused.dense_weight is None else round(fused.dense_weight, 4),
             candidates=request.candidates,
             model=(await self._batcher.embedder()).name,
             collections=[
@@ -213,23 +194,30 @@ class Searcher:
                     lexical="bm25" if request.mode != "dense" and has_text else "off",
                     chunks=len(each.indexes.dense),
                     sequence=each.indexes.sequence,
-                    filter=each.plan(),
+                    filter=each.filter_plan(),
                 )
                 for each in searched
             ],
             stages_ms=Stages(**{stage: round(spent, 3) for stage, spent in clock.spent_ms.items()}),
         )
 
-
-def _check(request: SearchRequest) -> None:
-    if request.collection is not None and request.collections is not None:
-        raise invalid("$.collections", "give either collection or collections")
-    if request.query is None and request.vector is None:
-        raise invalid("$.query", "give a query, a vector, or both")
-    if request.query is None and request.mode == "lexical":
-        raise invalid("$.query", "a lexical search needs words")
-    if request.query is not None and not request.query.strip():
-        raise invalid("$.query", "is only white space")
+    def _check(self, request: SearchRequest) -> None:
+        if request.collection is not None and request.collections is not None:
+            raise invalid("$.collections", "give either collection or collections")
+        if request.query is None and request.vector is None:
+            raise invalid("$.query", "give a query, a vector, or both")
+        if request.query is None and request.mode == "lexical":
+            raise invalid("$.query", "a lexical search needs words")
+        if request.query is not None and not request.query.strip():
+            raise invalid("$.query", "is only white space")
+        if request.cursor is not None and request.max_tokens is not None:
+            raise invalid("$.cursor", "a budget of max_tokens has one page; leave one of them out")
+        if request.rerank is not None:
+            self._reranker.model_of(request.rerank.model)
+            if request.query is None:
+                raise invalid("$.rerank", "reranking reads the query's words; give a query")
+            if request.rerank.depth < request.limit:
+                raise invalid("$.rerank.depth", f"is below limit ({request.limit}): only reranked chunks are returned")
 
 
 def _fusion_of(request: SearchRequest, rows: Sequence[CollectionRow]) -> Fusion:
@@ -239,32 +227,49 @@ def _fusion_of(request: SearchRequest, rows: Sequence[CollectionRow]) -> Fusion:
     return rows[0].fusion if len(rows) == 1 else Fusion()
 
 
-def _fuse(mode: SearchMode, dense: Leg, lexical: Leg, fusion: Fusion) -> list[tuple[int, float]]:
-    match mode:
-        case "dense":
-            return ranked(dense)
-        case "lexical":
-            return ranked(lexical)
-        case "hybrid":
-            return fuse(dense, lexical, method=fusion.method, alpha=fusion.alpha, k=fusion.k)
+def _page(
+    connection: sqlite3.Connection, request: SearchRequest, fused: Fused, reranked: Leg
+) -> tuple[list[Hit], str | None]:
+    offset = offset_of(request)
+    arranged = _arranged(connection, request, fused.order if request.rerank is None else _best_first(reranked))
+    page = arranged.order[offset : offset + request.limit]
+    hits = read_hits(connection, page, _scores(fused, reranked, [chunk_id for chunk_id, _ in page]))
+    if request.max_tokens is not None:
+        return _within(hits, request.max_tokens), None
+    has_more = len(arranged.order) > offset + request.limit
+    return hits, cursor_after(request, offset + request.limit) if has_more else None
 
 
-def _best(legs: Iterable[Leg], limit: int) -> dict[int, float]:
-    """One leg over several collections. Chunk ids are unique over all of them."""
-    merged: dict[int, float] = {}
-    for leg in legs:
-        merged.update(leg)
-    return dict(ranked(merged)[:limit])
+def _arranged(connection: sqlite3.Connection, request: SearchRequest, order: list[Scored]) -> _Arranged:
+    duplicates: dict[int, list[int]] = {}
+    if request.suppress_duplicates:
+        texts = read_texts(connection, [chunk_id for chunk_id, _ in order])
+        kept = list(without_duplicates([each for each in order if each[0] in texts], texts))
+        order = [scored for scored, _ in kept]
+        duplicates = {scored[0]: same for scored, same in kept if same}
+    if request.mmr is not None and order:
+        vectors = read_vectors(connection, [chunk_id for chunk_id, _ in order])
+        order = [each for each in order if each[0] in vectors]
+        stacked = np.stack([vectors[chunk_id] for chunk_id, _ in order])
+        order = list(diversified(order, stacked, diversity=request.mmr.diversity))
+    if request.group_by_document:
+        order = list(best_of_each(order, read_documents(connection, [chunk_id for chunk_id, _ in order])))
+    return _Arranged(order, duplicates)
 
 
-def _leg_scores(dense: Leg, lexical: Leg, chunk_ids: Iterable[int]) -> dict[int, LegScores]:
-    dense_ranks, lexical_ranks = ranks(dense), ranks(lexical)
+def _best_first(leg: Leg) -> list[Scored]:
+    return sorted(leg.items(), key=lambda pair: (-pair[1], pair[0]))
+
+
+def _scores(fused: Fused, reranked: Leg, chunk_ids: Sequence[int]) -> dict[int, LegScores]:
+    dense_ranks, lexical_ranks = ranks(fused.dense), ranks(fused.lexical)
     return {
         chunk_id: LegScores(
-            dense=dense.get(chunk_id),
+            dense=fused.dense.get(chunk_id),
             dense_rank=dense_ranks.get(chunk_id),
-            lexical=lexical.get(chunk_id),
+            lexical=fused.lexical.get(chunk_id),
             lexical_rank=lexical_ranks.get(chunk_id),
+            rerank=reranked.get(chunk_id),
         )
         for chunk_id in chunk_ids
     }

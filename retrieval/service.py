@@ -79,6 +79,7 @@ class RetrievalService:
         if spec.chunking and spec.chunking.overlap_tokens >= spec.chunking.max_tokens:
             raise invalid("$.chunking.overlap_tokens", "must be smaller than max_tokens")
         row = await self.store.put_collection(tenant, name, spec, model=self.settings.model)
+        await self.projections.renew(row)
         return await self.store.describe(row)
 
     async def collection(self, tenant: str, name: str) -> Collection:

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from shared.settings import ServiceSettings
+from shared.settings import Names, ServiceSettings
 
 
 class RetrievalSettings(ServiceSettings):
@@ -47,5 +47,12 @@ class RetrievalSettings(ServiceSettings):
         67_108_864,
         ge=0,
         description="Memory for resolved filters, 8 bytes for each chunk that one keeps: 80 kB for 10,000.",
+    )
+    rerank_models: Names = Field(
+        (),
+        description="Cross-encoders that searches may rerank with: names or paths, with commas between. They are slow.",
+    )
+    rerank_queue_max: int = Field(
+        16, ge=1, description="Searches waiting for the reranker; beyond it they are answered 429. Each takes seconds."
     )
     search_threads: int = Field(4, ge=1, le=64, description="Threads for the index legs: two a query run side by side.")

@@ -17,6 +17,7 @@ from shared.database import Database
 from shared.errors import Conflict, NotFound
 from shared.paging import Page, page_of
 from shared.retrieval_messages import (
+    LANGUAGE_DEFAULT,
     ChunkInfo,
     Chunking,
     Collection,
@@ -24,11 +25,10 @@ from shared.retrieval_messages import (
     Document,
     DocumentInfo,
     Fusion,
-    Hit,
-    LegScores,
+    Language,
 )
 
-_COLLECTION = "id, tenant, name, model, chunking, fusion, description, created_at"
+_COLLECTION = "id, tenant, name, model, chunking, fusion, language, description, created_at"
 _DOCUMENT = (
     "d.document_id, c.name, d.title, d.uri, d.content_type, d.metadata, d.created_at, d.updated_at, length(d.text), "
     "(SELECT count(*) FROM chunks WHERE document = d.id)"
@@ -178,24 +178,6 @@ class Store:
 
         return await self.database.read(unit)
 
-    async def fetch_hits(self, scored: Sequence[tuple[int, float]], scores: dict[int, LegScores]) -> list[Hit]:
-        """Hits in the given order; a chunk that went away meanwhile is left out."""
-        wanted = msgspec.json.encode([chunk_id for chunk_id, _ in scored]).decode()
-
-        def unit(connection: sqlite3.Connection) -> dict[int, tuple[str, ...]]:
-            rows = connection.execute(
-                "SELECT c.id, d.document_id, n.name, c.text, d.title, d.uri, c.headings, c.start, c.stop, d.metadata "
-                "FROM json_each(?) wanted JOIN chunks c ON c.id = wanted.value JOIN documents d ON d.id = c.document "
-                "JOIN collections n ON n.id = c.collection_id",
-                (wanted,),
-            )
-            return {row[0]: row[1:] for row in rows}
-
-        found = await self.database.read(unit)
-        return [
-            _hit(chunk_id, score, scores[chunk_id], found[chunk_id]) for chunk_id, score in scored if chunk_id in found
-        ]
-
 
 def commit_document(
     connection: sqlite3.Connection, item: Item, prepared: PreparedDocument, vectors: Sequence[bytes], digest: bytes
@@ -307,14 +289,15 @@ def put_collection(
     found = _find_collection(connection, tenant, name)
     if found is None:
         connection.execute(
-            "INSERT INTO collections (tenant, name, model, chunking, fusion, description, created_at) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO collections (tenant, name, model, chunking, fusion, language, description, created_at) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 tenant,
                 name,
                 spec.model or model,
                 msgspec.json.encode(spec.chunking or Chunking()).decode(),
                 msgspec.json.encode(spec.fusion or Fusion()).decode(),
+                spec.language or LANGUAGE_DEFAULT,
                 spec.description or "",
                 _now(),
             ),
@@ -336,11 +319,17 @@ def _change_collection(connection: sqlite3.Connection, row: CollectionRow, spec:
     filled = connection.execute("SELECT 1 FROM documents WHERE collection_id = ? LIMIT 1", (row.id,)).fetchone()
     if chunking != row.chunking and filled:
         raise Conflict(f"collection {row.name!r} has documents cut by its chunking; delete them first, or make another")
+    language = spec.language or row.language
+    if language != row.language and filled:
+        raise Conflict(
+            f"collection {row.name!r} has documents analysed as {row.language!r}; delete them first, or make another"
+        )
     connection.execute(
-        "UPDATE collections SET chunking = ?, fusion = ?, description = ? WHERE id = ?",
+        "UPDATE collections SET chunking = ?, fusion = ?, language = ?, description = ? WHERE id = ?",
         (
             msgspec.json.encode(chunking).decode(),
             msgspec.json.encode(spec.fusion or row.fusion).decode(),
+            language,
             row.description if spec.description is None else spec.description,
             row.id,
         ),
@@ -367,7 +356,7 @@ def _find_collections(connection: sqlite3.Connection, tenant: str, names: Sequen
     return found
 
 
-def _collection_row(row: tuple[int, str, str, str, str, str, str, str]) -> CollectionRow:
+def _collection_row(row: tuple[int, str, str, str, str, str, Language, str, str]) -> CollectionRow:
     return CollectionRow(
         id=row[0],
         tenant=row[1],
@@ -375,8 +364,9 @@ def _collection_row(row: tuple[int, str, str, str, str, str, str, str]) -> Colle
         model=row[3],
         chunking=msgspec.json.decode(row[4], type=Chunking),
         fusion=msgspec.json.decode(row[5], type=Fusion),
-        description=row[6],
-        created_at=datetime.fromisoformat(row[7]),
+        language=row[6],
+        description=row[7],
+        created_at=datetime.fromisoformat(row[8]),
     )
 
 
@@ -391,6 +381,7 @@ def _describe(connection: sqlite3.Connection, row: CollectionRow) -> Collection:
         model=row.model,
         chunking=row.chunking,
         fusion=row.fusion,
+        language=row.language,
         description=row.description,
         documents=documents,
         chunks=chunks,
@@ -411,23 +402,6 @@ def _document_info(row: tuple[str, ...]) -> DocumentInfo:
         updated_at=datetime.fromisoformat(row[7]),
         characters=int(row[8]),
         chunks=int(row[9]),
-    )
-
-
-def _hit(chunk_id: int, score: float, scores: LegScores, row: tuple[str, ...]) -> Hit:
-    return Hit(
-        chunk_id=chunk_id,
-        document_id=row[0],
-        collection=row[1],
-        score=score,
-        scores=scores,
-        text=row[2],
-        title=row[3],
-        uri=row[4],
-        headings=msgspec.json.decode(row[5]),
-        start=int(row[6]),
-        end=int(row[7]),
-        metadata=msgspec.json.decode(row[8]),
     )
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 
 from shared.fusion import ALPHA_DEFAULT, K_DEFAULT, FusionMethod
-from shared.messages import Answer, FilledText, FilterObject, Id, Metadata, PageQuery, Request, Text, Title
+from shared.messages import Answer, Cursor, FilledText, FilterObject, Id, Metadata, PageQuery, Request, Text, Title
 from shared.vectors import Vector, Vectors
 
 # Longer is not a question; the embedding model reads 256 tokens of it anyway.
@@ -15,6 +15,8 @@ QUERY_LENGTH_MAX = 8192
 CANDIDATES_MAX = 1000
 # One batch is decoded, checked and journaled as a whole.
 DOCUMENTS_PER_REQUEST_MAX = 10_000
+# A cross-encoder reads a few dozen passages a second on a CPU.
+RERANK_DEPTH_MAX = 200
 
 Query = Annotated[str, Meta(min_length=1, max_length=QUERY_LENGTH_MAX, pattern=r"^[^\x00]*$(?!\n)")]
 SearchMode = Literal["hybrid", "dense", "lexical"]
@@ -22,6 +24,13 @@ JobStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 # How a filter narrowed the lexical leg: as a clause of the query, or by dropping other hits (until too few were left).
 LexicalNarrowing = Literal["off", "none", "clause", "post", "post+clause"]
 IngestStatus = Literal["created", "replaced", "unchanged", "failed"]
+# ISO 639-1; those that the lexical leg can stem, those that it cuts into pairs of characters, and none of them.
+Language = Literal[
+    "ar", "da", "de", "el", "en", "es", "fi", "fr", "hu", "it", "ja", "ko", "nl", "no", "pt", "ro", "ru", "sv", "ta", "tr", "zh",
+    "none",
+]  # fmt: skip
+# English stemming keeps every exact match in any other language too: both sides are stemmed alike.
+LANGUAGE_DEFAULT: Language = "en"
 TERMINAL: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
 
 
@@ -33,9 +42,12 @@ class Chunking(Request, frozen=True, kw_only=True, omit_defaults=False):
 
 
 class Fusion(Request, frozen=True, kw_only=True, omit_defaults=False):
-    """How the legs of a hybrid search become one list. `alpha` is the dense leg's weight, `k` the constant of rrf."""
+    """How the legs of a hybrid search become one list. `alpha` is the dense leg's weight, `k` the constant of rrf.
 
-    method: FusionMethod = "relative"
+    For `adaptive`, `alpha` is the balance from which each query's own weight starts.
+    """
+
+    method: FusionMethod = "adaptive"
     alpha: Annotated[float, Meta(ge=0, le=1)] = ALPHA_DEFAULT
     k: Annotated[int, Meta(ge=1, le=10_000)] = K_DEFAULT
 
@@ -46,6 +58,7 @@ class CollectionSpec(Request, frozen=True, kw_only=True):
     model: Id | None = None
     chunking: Chunking | None = None
     fusion: Fusion | None = None
+    language: Language | None = None
     description: Annotated[Text, Meta(max_length=2000)] | None = None
 
 
@@ -54,6 +67,7 @@ class Collection(Answer, frozen=True, kw_only=True):
     model: str
     chunking: Chunking
     fusion: Fusion
+    language: Language
     description: str
     documents: int
     chunks: int
@@ -166,6 +180,20 @@ class DocumentsDelete(Request, frozen=True, kw_only=True):
     filter: FilterObject | None = None
 
 
+class Rerank(Request, frozen=True, kw_only=True, omit_defaults=False):
+    """A cross-encoder reads the query with each of the best `depth` chunks, and its scores decide. Without a `model`, the
+    server's first one."""
+
+    model: Id | None = None
+    depth: Annotated[int, Meta(ge=1, le=RERANK_DEPTH_MAX)] = 50
+
+
+class Mmr(Request, frozen=True, kw_only=True, omit_defaults=False):
+    """Maximal marginal relevance: `diversity` 0 leaves the order as it is, 1 only seeks what is unlike the rest."""
+
+    diversity: Annotated[float, Meta(ge=0, le=1)] = 0.5
+
+
 class SearchRequest(Request, frozen=True, kw_only=True):
     """One of `query` and `vector`, or both: then the vector serves the dense leg and the query the lexical one.
 
@@ -181,6 +209,11 @@ class SearchRequest(Request, frozen=True, kw_only=True):
     filter: FilterObject | None = None
     fusion: Fusion | None = None
     candidates: Annotated[int, Meta(ge=1, le=CANDIDATES_MAX)] = 100
+    rerank: Rerank | None = None
+    suppress_duplicates: bool = False
+    mmr: Mmr | None = None
+    group_by_document: bool = False
+    cursor: Cursor | None = None
     max_tokens: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
     explain: bool = False
 
@@ -192,6 +225,7 @@ class LegScores(Answer, frozen=True, kw_only=True):
     dense_rank: int | None = None
     lexical: float | None = None
     lexical_rank: int | None = None
+    rerank: float | None = None
 
 
 class Hit(Answer, frozen=True, kw_only=True):
@@ -218,6 +252,7 @@ class Stages(Answer, frozen=True, kw_only=True):
     dense: float
     lexical: float
     fuse: float
+    rerank: float
     fetch: float
 
 
@@ -240,8 +275,11 @@ class CollectionPlan(Answer, frozen=True, kw_only=True):
 
 
 class Plan(Answer, frozen=True, kw_only=True):
+    """`dense_weight` is what adaptive fusion gave the dense leg for this query; the lexical leg had the rest of 1."""
+
     mode: SearchMode
     fusion: Fusion
+    dense_weight: float | None = None
     candidates: int
     model: str
     collections: list[CollectionPlan]
@@ -252,6 +290,7 @@ class SearchAnswer(Answer, frozen=True, kw_only=True):
     """`sequence` is the last change that the indexes of every searched collection had taken in."""
 
     hits: list[Hit]
+    next_cursor: str | None = None
     sequence: int
     took_ms: float
     plan: Plan | None = None

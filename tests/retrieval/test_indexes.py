@@ -90,7 +90,7 @@ def test_the_lexical_index_holds_what_was_added_and_not_removed(
     tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[dict[int, str], set[int]]]
 ) -> None:
     directory = tmp_path_factory.mktemp("lexical")
-    index, oracle = LexicalIndex(directory), dict[int, str]()
+    index, oracle = LexicalIndex(directory, "en"), dict[int, str]()
     for number, (added, removed) in enumerate(changes, start=1):
         gone = removed - added.keys()
         index.apply(texts(number, added, sorted(gone)))
@@ -98,21 +98,21 @@ def test_the_lexical_index_holds_what_was_added_and_not_removed(
 
     assert oracle.keys() == index.ids()
     assert {key for key, text in oracle.items() if "red" in text} == index.search("red", 100).keys()
-    again = LexicalIndex(directory)
+    again = LexicalIndex(directory, "en")
     assert (len(changes), index.ids()) == (again.sequence, again.ids())
 
 
 def test_applying_a_change_twice_changes_nothing(tmp_path: Path) -> None:
-    index = LexicalIndex(tmp_path)
+    index = LexicalIndex(tmp_path, "en")
     for _ in range(2):
         index.apply(texts(7, {1: "alpha beta", 2: "alpha"}))
 
     assert {1, 2} == index.ids()
-    assert LexicalIndex(tmp_path).sequence == 7
+    assert LexicalIndex(tmp_path, "en").sequence == 7
 
 
 def test_words_are_found_in_title_headings_and_text_whatever_their_ending(tmp_path: Path) -> None:
-    index = LexicalIndex(tmp_path)
+    index = LexicalIndex(tmp_path, "en")
     index.apply(TextChanges(1, [ChunkTexts(1, "Rotating keys", "Security", "Café opens daily")], []))
 
     for query in ("rotate", "KEY", "security", "cafe", "open"):
@@ -122,7 +122,7 @@ def test_words_are_found_in_title_headings_and_text_whatever_their_ending(tmp_pa
 @given(st.text(max_size=200))
 @settings(deadline=None)
 def test_any_text_is_a_query(tmp_path_factory: pytest.TempPathFactory, query: str) -> None:
-    index = LexicalIndex(tmp_path_factory.getbasetemp() / "any-query")
+    index = LexicalIndex(tmp_path_factory.getbasetemp() / "any-query", "en")
     if index.sequence == 0:
         index.apply(texts(1, {1: "C++ (foo: bar", 2: "AND OR NOT"}))
 
@@ -131,7 +131,7 @@ def test_any_text_is_a_query(tmp_path_factory: pytest.TempPathFactory, query: st
 
 @pytest.mark.parametrize("damage", ["empty file", "no segments", "garbage"])
 def test_a_damaged_directory_is_made_anew_and_starts_from_nothing(tmp_path: Path, damage: str) -> None:
-    index = LexicalIndex(tmp_path)
+    index = LexicalIndex(tmp_path, "en")
     index.apply(texts(3, {1: "alpha"}))
     folder = next(tmp_path.iterdir())
     match damage:
@@ -143,7 +143,7 @@ def test_a_damaged_directory_is_made_anew_and_starts_from_nothing(tmp_path: Path
             for segment in folder.glob("*.term"):
                 segment.unlink()
 
-    again = LexicalIndex(tmp_path)
+    again = LexicalIndex(tmp_path, "en")
 
     assert (0, set()) == (again.sequence, again.ids())
     again.apply(texts(3, {1: "alpha"}))
@@ -151,8 +151,8 @@ def test_a_damaged_directory_is_made_anew_and_starts_from_nothing(tmp_path: Path
 
 
 def test_a_missing_directory_is_an_empty_index(tmp_path: Path) -> None:
-    index = LexicalIndex(tmp_path)
+    index = LexicalIndex(tmp_path, "en")
     index.apply(texts(3, {1: "alpha"}))
     shutil.rmtree(tmp_path)
 
-    assert LexicalIndex(tmp_path).sequence == 0
+    assert LexicalIndex(tmp_path, "en").sequence == 0

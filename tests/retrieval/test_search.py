@@ -9,7 +9,7 @@ import pytest
 from diptych import Fusion, Vector
 from retrieval.hash_embedder import HashEmbedder
 from shared.errors import InvalidFields, NotFound
-from shared.fusion import FusionMethod, fuse
+from shared.fusion import ListFusion, fuse
 from shared.retrieval_messages import CollectionSpec, SearchAnswer
 from shared.tokens import estimate_tokens
 from tests.harness import RunningRetrieval, running_retrieval
@@ -54,7 +54,7 @@ async def test_the_lexical_mode_returns_only_what_shares_a_word(filled: RunningR
 
 
 @pytest.mark.parametrize("method", ["relative", "rrf", "dbsf"])
-async def test_hybrid_fuses_what_the_legs_said(filled: RunningRetrieval, method: FusionMethod) -> None:
+async def test_hybrid_fuses_what_the_legs_said(filled: RunningRetrieval, method: ListFusion) -> None:
     fusion = Fusion(method=method, alpha=0.3, k=7)
     answer = await filled.client.search("the lazy dog", fusion=fusion, limit=10)
 
@@ -107,7 +107,9 @@ async def test_the_plan_says_what_was_done_and_what_it_took(filled: RunningRetri
         answer.plan.model,
         answer.plan.candidates,
         answer.plan.fusion.method,
-    ) == ("hybrid", "hash", 100, "relative")
+    ) == ("hybrid", "hash", 100, "adaptive")
+    assert answer.plan.dense_weight is not None
+    assert 0 < answer.plan.dense_weight < 1
     plan = answer.plan.collections[0]
     assert (plan.collection, plan.dense, plan.lexical, plan.chunks) == ("animals", "exact", "bm25", 4)
     assert plan.sequence == answer.sequence == (await filled.client.collection("animals")).sequence

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.fusion import FusionMethod, fuse, ranked, ranks
+from shared.fusion import ListFusion, fuse, ranked, ranks
 from tests.shared.strategies import PROPERTY
 
-METHODS: tuple[FusionMethod, ...] = ("relative", "rrf", "dbsf")
+METHODS: tuple[ListFusion, ...] = ("relative", "rrf", "dbsf")
 EVERY_METHOD = pytest.mark.parametrize("method", METHODS)
 
 # Scores of the legs are cosines and BM25 sums: far from the ends of the floats.
@@ -62,7 +62,7 @@ def test_dbsf_cuts_what_lies_beyond_three_deviations() -> None:
 
 
 @EVERY_METHOD
-def test_ties_are_broken_by_id(method: FusionMethod) -> None:
+def test_ties_are_broken_by_id(method: ListFusion) -> None:
     scores = {9: 0.5, 3: 0.5, 7: 0.5, 1: 0.1}
 
     fused = fuse(scores, scores, method=method)
@@ -72,7 +72,7 @@ def test_ties_are_broken_by_id(method: FusionMethod) -> None:
 
 
 @EVERY_METHOD
-def test_alpha_one_is_the_order_of_the_dense_leg(method: FusionMethod) -> None:
+def test_alpha_one_is_the_order_of_the_dense_leg(method: ListFusion) -> None:
     fused = fuse(DENSE, LEXICAL, method=method, alpha=1.0)
 
     assert [item for item, _ in fused] == [1, 2, 3, 4]
@@ -80,7 +80,7 @@ def test_alpha_one_is_the_order_of_the_dense_leg(method: FusionMethod) -> None:
 
 
 @EVERY_METHOD
-def test_alpha_zero_is_the_order_of_the_lexical_leg(method: FusionMethod) -> None:
+def test_alpha_zero_is_the_order_of_the_lexical_leg(method: ListFusion) -> None:
     fused = fuse(DENSE, LEXICAL, method=method, alpha=0.0)
 
     assert [item for item, score in fused if score > 0][:2] == [2, 4]
@@ -88,18 +88,18 @@ def test_alpha_zero_is_the_order_of_the_lexical_leg(method: FusionMethod) -> Non
 
 
 @EVERY_METHOD
-def test_two_empty_legs_give_nothing(method: FusionMethod) -> None:
+def test_two_empty_legs_give_nothing(method: ListFusion) -> None:
     assert fuse({}, {}, method=method) == []
 
 
 @EVERY_METHOD
-def test_one_empty_leg_leaves_the_other_s_order(method: FusionMethod) -> None:
+def test_one_empty_leg_leaves_the_other_s_order(method: ListFusion) -> None:
     assert [item for item, _ in fuse(DENSE, {}, method=method)] == [1, 2, 3]
     assert [item for item, _ in fuse({}, LEXICAL, method=method)] == [2, 4, 3]
 
 
 @pytest.mark.parametrize("method", ["relative", "dbsf"])
-def test_a_leg_whose_scores_are_all_the_same_counts_fully(method: FusionMethod) -> None:
+def test_a_leg_whose_scores_are_all_the_same_counts_fully(method: ListFusion) -> None:
     assert fuse({1: 0.3, 2: 0.3}, {}, method=method, alpha=0.5) == [(1, 0.5), (2, 0.5)]
     assert fuse({}, {7: -4.0}, method=method, alpha=0.25) == [(7, 0.75)]
 
@@ -113,7 +113,7 @@ def test_ranks_start_at_one_and_follow_the_score() -> None:
 @PROPERTY
 @given(dense=LEGS, lexical=LEGS, alpha=ALPHAS)
 def test_every_id_of_either_leg_comes_back_once_best_first(
-    method: FusionMethod, dense: dict[int, float], lexical: dict[int, float], alpha: float
+    method: ListFusion, dense: dict[int, float], lexical: dict[int, float], alpha: float
 ) -> None:
     fused = fuse(dense, lexical, method=method, alpha=alpha)
 
@@ -126,7 +126,7 @@ def test_every_id_of_either_leg_comes_back_once_best_first(
 @PROPERTY
 @given(dense=LEGS, lexical=LEGS, alpha=ALPHAS)
 def test_the_order_of_the_input_does_not_matter(
-    method: FusionMethod, dense: dict[int, float], lexical: dict[int, float], alpha: float
+    method: ListFusion, dense: dict[int, float], lexical: dict[int, float], alpha: float
 ) -> None:
     turned = (dict(reversed(dense.items())), dict(reversed(lexical.items())))
 
@@ -139,7 +139,7 @@ def test_the_order_of_the_input_does_not_matter(
 @PROPERTY
 @given(dense=LEGS, alpha=st.floats(0.1, 1))
 def test_within_one_leg_the_better_score_never_comes_later(
-    method: FusionMethod, dense: dict[int, float], alpha: float
+    method: ListFusion, dense: dict[int, float], alpha: float
 ) -> None:
     fused = dict(fuse(dense, {}, method=method, alpha=alpha))
 
@@ -149,7 +149,7 @@ def test_within_one_leg_the_better_score_never_comes_later(
 @pytest.mark.parametrize("method", ["relative", "dbsf"])
 @PROPERTY
 @given(dense=st.dictionaries(st.integers(0, 9), st.integers(-50, 50).map(float), min_size=1), shift=st.integers(-9, 9))
-def test_the_scale_of_a_leg_does_not_matter(method: FusionMethod, dense: dict[int, float], shift: int) -> None:
+def test_the_scale_of_a_leg_does_not_matter(method: ListFusion, dense: dict[int, float], shift: int) -> None:
     scaled = {item: 4.0 * score + shift for item, score in dense.items()}
 
     assert dict(fuse(scaled, LEXICAL, method=method)) == pytest.approx(dict(fuse(dense, LEXICAL, method=method)))

@@ -1,0 +1,73 @@
+"""What a search reads of the truth once it knows which chunks it wants: their texts, documents and vectors."""
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+
+import msgspec
+import numpy as np
+
+from shared.retrieval_messages import Hit, LegScores
+from shared.vectors import Float32Array
+
+
+def read_hits(
+    connection: sqlite3.Connection, scored: Sequence[tuple[int, float]], scores: dict[int, LegScores]
+) -> list[Hit]:
+    """Hits in the given order; a chunk that went away meanwhile is left out."""
+    rows = connection.execute(
+        "SELECT c.id, d.document_id, n.name, c.text, d.title, d.uri, c.headings, c.start, c.stop, d.metadata "
+        "FROM json_each(?) wanted JOIN chunks c ON c.id = wanted.value JOIN documents d ON d.id = c.document "
+        "JOIN collections n ON n.id = c.collection_id",
+        (_listed(chunk_id for chunk_id, _ in scored),),
+    )
+    found = {row[0]: row[1:] for row in rows}
+    return [_hit(chunk_id, score, scores[chunk_id], found[chunk_id]) for chunk_id, score in scored if chunk_id in found]
+
+
+def read_texts(connection: sqlite3.Connection, chunk_ids: Iterable[int]) -> dict[int, str]:
+    """Each chunk's text under its document's title, in the given order; a chunk that is gone is left out."""
+    rows = connection.execute(
+        "SELECT c.id, d.title, c.text FROM json_each(?) wanted JOIN chunks c ON c.id = wanted.value "
+        "JOIN documents d ON d.id = c.document ORDER BY wanted.key",
+        (_listed(chunk_ids),),
+    )
+    return {chunk_id: f"{title}\n{text}" if title else text for chunk_id, title, text in rows}
+
+
+def read_documents(connection: sqlite3.Connection, chunk_ids: Iterable[int]) -> dict[int, int]:
+    """The row of each chunk's document; a chunk that is gone is left out."""
+    rows = connection.execute(
+        "SELECT c.id, c.document FROM json_each(?) wanted JOIN chunks c ON c.id = wanted.value", (_listed(chunk_ids),)
+    )
+    return dict(rows.fetchall())
+
+
+def read_vectors(connection: sqlite3.Connection, chunk_ids: Iterable[int]) -> dict[int, Float32Array]:
+    """Each chunk's vector by the model that its collection uses; a chunk that is gone is left out."""
+    rows = connection.execute(
+        "SELECT c.id, v.vector FROM json_each(?) wanted JOIN chunks c ON c.id = wanted.value "
+        "JOIN collections n ON n.id = c.collection_id JOIN vectors v ON v.chunk_id = c.id AND v.model = n.model",
+        (_listed(chunk_ids),),
+    )
+    return {chunk_id: np.frombuffer(vector, dtype="<f4").astype(np.float32, copy=False) for chunk_id, vector in rows}
+
+
+def _listed(chunk_ids: Iterable[int]) -> str:
+    return msgspec.json.encode(list(chunk_ids)).decode()
+
+
+def _hit(chunk_id: int, score: float, scores: LegScores, row: tuple[str, ...]) -> Hit:
+    return Hit(
+        chunk_id=chunk_id,
+        document_id=row[0],
+        collection=row[1],
+        score=score,
+        scores=scores,
+        text=row[2],
+        title=row[3],
+        uri=row[4],
+        headings=msgspec.json.decode(row[5]),
+        start=int(row[6]),
+        end=int(row[7]),
+        metadata=msgspec.json.decode(row[8]),
+    )
