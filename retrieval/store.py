@@ -86,7 +86,9 @@ class Store:
                 (now, row.id),
             )
             connection.execute(
-                "UPDATE job_items SET payload = NULL WHERE job IN (SELECT accepted FROM jobs WHERE collection_id = ?)",
+                "UPDATE job_items SET payload = NULL, "
+                "status = CASE status WHEN 'pending' THEN 'cancelled' ELSE status END "
+                "WHERE payload IS NOT NULL AND job IN (SELECT accepted FROM jobs WHERE collection_id = ?)",
                 (row.id,),
             )
             connection.execute("DELETE FROM collections WHERE id = ?", (row.id,))
@@ -131,15 +133,17 @@ class Store:
         return await self.database.read(unit)
 
     async def delete_documents(self, row: CollectionRow, document_ids: Sequence[str]) -> int:
-        """How many there were. Writes of these documents that were accepted earlier and still wait are void."""
+        """How many there were. Writes of these documents that were accepted earlier and still wait are void, and those
+        that failed can no longer be tried again."""
 
         def unit(connection: sqlite3.Connection) -> int:
             deleted = 0
             for document_id in document_ids:
                 deleted += _remove_document(connection, row.id, document_id)
                 connection.execute(
-                    "UPDATE job_items SET status = 'replaced', payload = NULL WHERE document_id = ? "
-                    "AND status = 'pending' AND job IN (SELECT accepted FROM jobs WHERE collection_id = ?)",
+                    "UPDATE job_items SET status = CASE status WHEN 'pending' THEN 'replaced' ELSE status END, "
+                    "payload = NULL WHERE document_id = ? AND payload IS NOT NULL "
+                    "AND job IN (SELECT accepted FROM jobs WHERE collection_id = ?)",
                     (document_id, row.id),
                 )
             return deleted
