@@ -19,7 +19,6 @@ from retrieval.settings import RetrievalSettings
 from shared.process import service_command
 from shared.vectors import Float32Array
 
-
 # As long as a fast model takes for a few texts. An instant one would be done before anything could be written.
 _BATCH_S = 0.03
 
