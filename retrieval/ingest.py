@@ -76,7 +76,8 @@ class Ingest:
             log.exception("document_failed", collection_id=item.collection.id)
             reason = f"{type(error).__name__}: {error}"
         self._put_off.inc()
-        log.warning("document_put_off", collection_id=item.collection.id, attempt=item.attempt, reason=reason)
+        # Without the reason: an exception may quote the text.
+        log.warning("document_put_off", collection_id=item.collection.id, attempt=item.attempt)
         return await self._items.put_off(item, reason, retry_delay_s(item.attempt, self._retry_s))
 
     async def _prepare_commit(self, item: Item, embedder: Embedder, progress: Progress) -> Commit:

@@ -34,7 +34,8 @@ class RunningJob:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """`is_suspect`: an attempt began and nothing more was heard of it, so it may be what ended the process."""
+    """`is_suspect`: an attempt failed, or nothing more was heard of it. It may be what ended the process, or what broke
+    the batch of the model that it shared with others, so it is better tried without company."""
 
     ordinal: int
     attempts: int
@@ -42,7 +43,7 @@ class Pending:
 
     @property
     def is_suspect(self) -> bool:
-        return self.attempts > 0 and self.retry_at == 0
+        return self.attempts > 0
 
 
 class JobItems:
@@ -121,7 +122,7 @@ class JobItems:
         """After a failure that may pass: to be tried again, or given up when its attempts are used up. The outcome if the
         item has ended with it."""
         if item.attempt >= self._attempts_max:
-            return await self.fail(item, f"given up after {item.attempt} attempts: {reason}")
+            return await self.fail(item, f"{reason} (given up after attempt {item.attempt})")
 
         def unit(connection: sqlite3.Connection) -> None:
             if _is_held(connection, item):

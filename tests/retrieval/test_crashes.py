@@ -122,13 +122,14 @@ async def test_a_document_that_kills_the_process_is_given_up_and_the_others_are_
     service = Service(tmp_path)
     documents = [{"id": str(number), "text": f"harmless {number}"} for number in range(12)]
     documents.insert(5, {"id": "bad", "text": "poison"})
-    lives = 0
+    lives = 1
     async with service.life(ingest_attempts_max=3, embed_batch_tokens_max=64) as (client, process):
         await until_ready(client, PROCESS_WAIT_S)
         answer = await client.ingest("docs", documents, wait=False)
         assert await process.wait() == KILLED
-    for lives in range(1, 8):
+    while lives < 8:
         async with service.life(ingest_attempts_max=3, embed_batch_tokens_max=64) as (client, process):
+            lives += 1
             dying = asyncio.create_task(process.wait())
             ending = asyncio.create_task(survived(client, answer.job.id))
             await asyncio.wait({dying, ending}, return_when=asyncio.FIRST_COMPLETED, timeout=PROCESS_WAIT_S)
@@ -140,7 +141,7 @@ async def test_a_document_that_kills_the_process_is_given_up_and_the_others_are_
             await asyncio.gather(ending, return_exceptions=True)
 
     # It was tried together with others once, and alone after that.
-    assert lives == 3
+    assert lives == 4
     assert (job.status, job.created, job.failed, job.dead, documents_stored) == ("succeeded", 12, 1, 1, 12)
     assert [(error.id, error.attempts, error.is_kept) for error in job.errors] == [("bad", 3, True)]
     assert job.errors[0].message.startswith("given up: 3 attempts ended with the process")

@@ -75,7 +75,7 @@ async def test_a_document_that_keeps_failing_is_given_up_and_can_be_queued_again
         assert (answer.job.created, answer.job.failed, answer.job.dead) == (1, 1, 1)
         (error,) = answer.job.errors
         assert (error.id, error.attempts, error.is_kept) == ("a", 3, True)
-        assert error.message == "given up after 3 attempts: the model failed: the model broke"
+        assert error.message == "the model failed: the model broke (given up after attempt 3)"
 
         queued = await running.client.retry_job(answer.job.id)
         job = await ended(running.client, answer.job.id)
