@@ -4,6 +4,7 @@ import asyncio
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import ClientTimeout
@@ -139,7 +140,7 @@ async def test_many_listeners_share_one_look_at_the_job_and_leave_no_trace(tmp_p
 
 async def test_streams_are_bounded_and_do_not_count_as_requests(tmp_path: Path) -> None:
     embedder = GatedEmbedder()
-    limits = {"streams_in_flight_max": 2, "requests_in_flight_max": 1}
+    limits: dict[str, Any] = {"streams_in_flight_max": 2, "requests_in_flight_max": 1}
     async with running_retrieval(tmp_path, embedder=embedder, **limits) as running:
         answer = await running.client.ingest("docs", [{"id": "a", "text": "a"}], wait=False)
         listeners = []

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,7 +69,7 @@ async def test_a_failure_that_passes_is_tried_again(tmp_path: Path) -> None:
 
 async def test_a_document_that_keeps_failing_is_given_up_and_can_be_queued_again(tmp_path: Path) -> None:
     embedder = FailingEmbedder(3)
-    settings = {"ingest_retry_s": 0.01, "ingest_attempts_max": 3}
+    settings: dict[str, Any] = {"ingest_retry_s": 0.01, "ingest_attempts_max": 3}
     async with running_retrieval(tmp_path, embedder=embedder, **settings) as running:
         answer = await running.client.ingest("docs", [{"id": "a", "text": "broken"}, {"id": "b", "text": "fine"}])
 
