@@ -32,9 +32,9 @@ class FairGate:
         try:
             await waiter.future
         except asyncio.CancelledError:
-            if waiter.future.done() and not waiter.future.cancelled():
+            if not waiter.future.cancelled():
                 self.release(key, amount)  # it was granted in the very moment in which its owner gave up
-            else:
+            elif waiter in self._waiting.get(key, ()):
                 self._forget(key, waiter)
                 self._grant()
             raise
@@ -54,6 +54,9 @@ class FairGate:
     def _grant(self) -> None:
         while (key := self._next_key()) is not None:
             waiter = self._waiting[key][0]
+            if waiter.future.cancelled():  # its owner has not run since
+                self._forget(key, waiter)
+                continue
             if waiter.amount > self._free:
                 return
             self._forget(key, waiter)

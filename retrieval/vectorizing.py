@@ -45,7 +45,7 @@ class Vectorizer:
         ones. `on_progress` hears of texts to embed and of texts embedded, as differences."""
         row = item.collection
         known = await self._store.known_vectors(row.id, row.model, [piece.embed_hash for piece in prepared.pieces])
-        if item.attempt > 1:
+        if not known.keys() >= {piece.embed_hash for piece in prepared.pieces}:
             known |= await self._items.saved_vectors(item)
         new = {piece.embed_hash: piece.embed_text for piece in prepared.pieces if piece.embed_hash not in known}
         if new:

@@ -156,5 +156,21 @@ async def test_streams_are_bounded_and_do_not_count_as_requests(tmp_path: Path) 
         await asyncio.wait_for(asyncio.gather(*listeners), WAIT_S)
 
 
+async def test_a_stop_ends_streams_at_once(tmp_path: Path) -> None:
+    embedder = GatedEmbedder()
+    async with running_retrieval(tmp_path, embedder=embedder) as running:
+        answer = await running.client.ingest("docs", [{"id": "a", "text": "a"}], wait=False)
+        listening = asyncio.create_task(listen(running, answer.job.id))
+        await until(partial(has_streams, running, 1))
+
+        running.server.stop.set()
+        events = await asyncio.wait_for(listening, WAIT_S)
+        embedder.let(100)
+
+    # An orderly end without `done`: the listener comes back for the rest.
+    assert "done" not in [event.name for event in events]
+    assert running.server.streams_in_flight == running.server.in_flight == 0
+
+
 async def has_streams(running: RunningRetrieval, count: int) -> bool:
     return running.server.streams_in_flight == count

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlite_utils
 
 from diptych import RetrievalClient
 from retrieval.embedder import TextKind
 from retrieval.hash_embedder import HashEmbedder
+from retrieval.schema import migrations
 from shared.errors import NotFound, Overloaded
 from shared.retrieval_messages import TERMINAL, DocumentIn, IngestRequest, Job
 from shared.vectors import Float32Array
@@ -242,3 +244,24 @@ async def test_a_large_job_does_not_hold_up_the_small_one_of_another_tenant_or_o
 
 def _request(text: str) -> IngestRequest:
     return IngestRequest(documents=[DocumentIn(id="new", text=text)])
+
+
+@pytest.mark.blocking
+def test_jobs_of_the_first_schema_keep_their_place_in_the_queue(tmp_path: Path) -> None:
+    database = sqlite_utils.Database(tmp_path / "x.db")
+    migrations.apply(database, stop_before="m003_leases_and_retries")
+    database.execute(
+        "INSERT INTO jobs (accepted, id, tenant, collection_id, collection, kind, status, total, created_at, updated_at) "
+        "VALUES (7, 'j', 't', 1, 'c', 'ingest', 'running', 3, 'x', 'x')"
+    )
+    for ordinal, payload, status in ((0, b"12345", "pending"), (1, None, "created"), (2, None, "pending")):
+        database.execute(
+            "INSERT INTO job_items (job, ordinal, document_id, payload, status) VALUES (7, ?, 'd', ?, ?)",
+            (ordinal, payload, status),
+        )
+
+    migrations.apply(database)
+
+    rows = database.execute("SELECT ordinal, status, payload, payload_bytes, attempts FROM job_items ORDER BY ordinal")
+    assert rows.fetchall() == [(0, "pending", b"12345", 5, 0), (1, "created", None, 0, 0), (2, "cancelled", None, 0, 0)]
+    database.close()
