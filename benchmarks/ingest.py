@@ -13,8 +13,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -178,20 +178,31 @@ async def _measure_searches(
         for query in repeated:
             await search(client, query)
         for during in ("nothing", "ingest"):
-            feeding = asyncio.create_task(_feed(client, documents)) if during == "ingest" else None
             times: dict[str, list[float]] = {"repeated": [], "unseen": []}
-            for number in progress.track(range(rounds), description=f"searches beside {during}"):
-                for name, query in (("repeated", repeated[number % len(repeated)]), ("unseen", next(unseen))):
-                    started = time.perf_counter()
-                    await search(client, query)
-                    times[name].append((time.perf_counter() - started) * 1000.0)
+            async with _feeding(client, documents if during == "ingest" else []):
+                for number in progress.track(range(rounds), description=f"searches beside {during}"):
+                    for name, query in (("repeated", repeated[number % len(repeated)]), ("unseen", next(unseen))):
+                        started = time.perf_counter()
+                        await search(client, query)
+                        times[name].append((time.perf_counter() - started) * 1000.0)
             found += [Searches(queries=name, during=during, ms=percentiles(ms)) for name, ms in times.items()]
-            if feeding is not None:
-                expect(not feeding.done(), "an ingest beside the searches")
-                feeding.cancel()
-                await asyncio.gather(feeding, return_exceptions=True)
-                await _cancel_jobs(client)
     return found
+
+
+@asynccontextmanager
+async def _feeding(client: RetrievalClient, documents: Sequence[DocumentIn]) -> AsyncIterator[None]:
+    """An ingest of `documents`, over and over, for as long as the body runs."""
+    if not documents:
+        yield
+        return
+    feeding = asyncio.create_task(_feed(client, documents))
+    try:
+        yield
+        expect(not feeding.done(), "an ingest beside the searches")
+    finally:
+        feeding.cancel()
+        await asyncio.gather(feeding, return_exceptions=True)
+    await _cancel_jobs(client)
 
 
 async def _feed(client: RetrievalClient, documents: Sequence[DocumentIn]) -> None:
@@ -210,9 +221,8 @@ async def _feed(client: RetrievalClient, documents: Sequence[DocumentIn]) -> Non
 
 
 async def _cancel_jobs(client: RetrievalClient) -> None:
-    for status in ("queued", "running"):
-        for job in (await client.jobs(status=status)).items:  # type: ignore[arg-type]  # the two of the loop
-            await client.cancel_job(job.id)
+    for job in (await client.jobs(status="running")).items + (await client.jobs(status="queued")).items:
+        await client.cancel_job(job.id)
 
 
 async def _measure_flood(pair: Pair, data_dir: Path, documents: Sequence[DocumentIn], progress: Progress) -> Flood:
@@ -307,8 +317,8 @@ def _three(ms: Percentiles) -> tuple[float, float, float]:
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--documents", type=click.IntRange(min=100, max=1700), default=1000, help="How many a phase ingests.")
-@click.option("--rounds", type=click.IntRange(min=20), default=300, help="Searches of each kind.")
+@click.option("--documents", type=click.IntRange(min=20, max=1700), default=1000, help="How many a phase ingests.")
+@click.option("--rounds", type=click.IntRange(min=5), default=300, help="Searches of each kind.")
 @click.option("--json", "show_json", is_flag=True, help="Print the results as JSON instead of tables.")
 @data_option
 @command

@@ -320,12 +320,15 @@ async def _is_turn_there(
 
 
 async def _stored_turns(client: MemoryClient) -> dict[tuple[str, str], str]:
-    """Contents by session and id."""
+    """Contents by session and id. A session that no life got to has none."""
     found: dict[tuple[str, str], str] = {}
     for session in _SESSIONS:
         cursor: str | None = None
         while True:
-            page = await client.turns(session, cursor=cursor, limit=1000)
+            try:
+                page = await client.turns(session, cursor=cursor, limit=1000)
+            except NotFound:
+                break
             found |= {(session, turn.id): turn.content for turn in page.items}
             cursor = page.next_cursor
             if cursor is None:
