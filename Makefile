@@ -36,9 +36,10 @@ lint: $(INSTALLED) ## Formatting, lint and strict types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench-quick: $(INSTALLED) ## Latency, start time and crash recovery, printed with the machine
+bench-quick: $(INSTALLED) ## Latency, start time, crash recovery and ingest, printed with the machine
 	$(BIN)/python -m benchmarks.latency
 	$(BIN)/python -m benchmarks.recovery
+	$(BIN)/python -m benchmarks.ingest
 
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

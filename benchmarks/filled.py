@@ -81,7 +81,7 @@ def _units(chunks: int, texts: Sequence[str], centres: Float32Array, row: Collec
         # Fields that keep a tenth, a hundredth and a thousandth of the chunks.
         metadata = {"tenth": number % 10, "hundredth": number % 100, "thousandth": number % 1000}
         document = DocumentIn(text=prepared.text, metadata=metadata)
-        item = Item(accepted=0, ordinal=0, collection=row, document=document, document_id=f"d{number}")
+        item = Item(accepted=0, ordinal=0, collection=row, document=document, document_id=f"d{number}", attempt=1)
         unit.append((item, prepared, [vector.astype("<f4").tobytes() for vector in vectors]))
         if len(unit) == _DOCUMENTS_PER_UNIT:
             yield unit

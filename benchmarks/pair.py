@@ -7,7 +7,7 @@ request would bury the progress bar. Other DIPTYCH_ variables of the caller reac
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,9 +37,9 @@ class Pair:
 
 
 @asynccontextmanager
-async def running_pair(data_dir: Path) -> AsyncIterator[Pair]:
-    """A ready pair; leaving stops it. Raises Unavailable or ChildDied."""
-    retrieval_port, memory_port = free_ports(2)
+async def supervised(data_dir: Path, ports: Sequence[int], **variables: str) -> AsyncIterator[Supervisor]:
+    """Both services, spawned and perhaps not ready. `variables` go to their environment."""
+    retrieval_port, memory_port = ports
     environment = {
         "DIPTYCH_DATA_DIR": str(data_dir),
         "DIPTYCH_KEYS_PATH": str(data_dir / "keys.db"),
@@ -47,11 +47,19 @@ async def running_pair(data_dir: Path) -> AsyncIterator[Pair]:
         # As the Makefile has it, so that both ways to start a benchmark measure the same.
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
+        **variables,
     }
-    started = time.perf_counter()
     async with Supervisor(
         host="127.0.0.1", retrieval_port=retrieval_port, memory_port=memory_port, environment=environment
     ) as supervisor:
+        yield supervisor
+
+
+@asynccontextmanager
+async def running_pair(data_dir: Path, **variables: str) -> AsyncIterator[Pair]:
+    """A ready pair; leaving stops it. `variables` go to its environment. Raises Unavailable or ChildDied."""
+    started = time.perf_counter()
+    async with supervised(data_dir, free_ports(2), **variables) as supervisor:
         await supervisor.wait_ready(_READY_TIMEOUT_S)
         ready_s = round(time.perf_counter() - started, 2)
         yield Pair(supervisor.retrieval_url, supervisor.memory_url, supervisor.pids, ready_s)

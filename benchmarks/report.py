@@ -52,6 +52,7 @@ class Percentiles(msgspec.Struct, frozen=True, kw_only=True):
     count: int
     p50: float
     p90: float
+    p95: float
     p99: float
 
 
@@ -76,7 +77,7 @@ def percentiles(values: Sequence[float]) -> Percentiles:
     def at(share: float) -> float:
         return round(ordered[max(0, math.ceil(share * len(ordered)) - 1)], 3)
 
-    return Percentiles(count=len(ordered), p50=at(0.5), p90=at(0.9), p99=at(0.99))
+    return Percentiles(count=len(ordered), p50=at(0.5), p90=at(0.9), p95=at(0.95), p99=at(0.99))
 
 
 def this_machine() -> Machine:

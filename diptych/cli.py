@@ -9,6 +9,7 @@ from diptych.commands.admin import check, info
 from diptych.commands.backup import restore, snapshot
 from diptych.commands.demo import demo
 from diptych.commands.documents import ingest, search
+from diptych.commands.jobs import jobs
 from diptych.commands.keys import keys
 from diptych.commands.memories import context, recall, remember
 from diptych.commands.services import memory, retrieval, up
@@ -72,6 +73,7 @@ for command in (
     remember,
     recall,
     context,
+    jobs,
     keys,
     check,
     info,

@@ -1,15 +1,19 @@
 """The composition root: everything of the retrieval service is built here, started in order and stopped in reverse."""
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Final
 
 import structlog
 from aiohttp import web
+from prometheus_client import CollectorRegistry
 
 from retrieval import VERSION
+from retrieval.backpressure import Amount, DrainRate
 from retrieval.batcher import Batcher
 from retrieval.cross_encoder import SentenceTransformerCrossScorer
 from retrieval.embedder import Embedder, SentenceTransformerEmbedder
@@ -17,6 +21,9 @@ from retrieval.filtering import FilterSets
 from retrieval.handlers import ROUTES
 from retrieval.history import History
 from retrieval.ingest import Ingest
+from retrieval.job_feed import JobFeed
+from retrieval.job_items import JobItems
+from retrieval.job_runner import JobRunner, Limits
 from retrieval.jobs import Jobs
 from retrieval.projections import Projections
 from retrieval.records import CollectionRow
@@ -26,6 +33,7 @@ from retrieval.search import Searcher
 from retrieval.service import RetrievalService
 from retrieval.settings import RetrievalSettings
 from retrieval.store import Store
+from retrieval.vectorizing import Vectorizer
 from shared.database import Database
 from shared.errors import SettingsError
 from shared.server import SERVER, SERVICE, build_app, make_server
@@ -75,18 +83,10 @@ async def _start(app: web.Application, settings: RetrievalSettings, load: LoadEm
     stack.push_async_callback(batcher.close)
     projections = Projections(store, history, batcher, settings.directory / "lexical", threads=search_threads)
     stack.push_async_callback(projections.close)
-    jobs = Jobs(database, queue_documents_max=settings.ingest_queue_documents_max, keep_days=settings.jobs_keep_days)
-    ingest = Ingest(
-        store,
-        jobs,
-        projections,
-        batcher,
-        threads=ingest_threads,
-        registry=registry,
-        jobs_in_flight_max=settings.ingest_jobs_in_flight_max,
-        documents_in_flight_max=settings.ingest_documents_in_flight_max,
+    jobs, runner, feed = _start_jobs(
+        settings, database, store, projections, batcher, threads=ingest_threads, registry=registry
     )
-    stack.push_async_callback(ingest.close)
+    stack.push_async_callback(runner.close)
     filters = FilterSets(database, bytes_max=settings.filter_cache_bytes_max)
     reranker = Reranker(
         settings.rerank_models,
@@ -107,10 +107,11 @@ async def _start(app: web.Application, settings: RetrievalSettings, load: LoadEm
         projections=projections,
         batcher=batcher,
         searcher=searcher,
-        ingest=ingest,
+        runner=runner,
+        feed=feed,
     )
     app[SERVICE] = service
-    warming = asyncio.create_task(_warm(service, ingest, reranker, rows), name="warm-up")
+    warming = asyncio.create_task(_warm(service, runner, reranker, rows), name="warm-up")
     stack.push_async_callback(_cancel, warming)
 
     async def waiting_for() -> list[str]:
@@ -124,14 +125,44 @@ async def _start(app: web.Application, settings: RetrievalSettings, load: LoadEm
     server.readiness = waiting_for
 
 
-async def _warm(service: RetrievalService, ingest: Ingest, reranker: Reranker, rows: list[CollectionRow]) -> None:
+def _start_jobs(
+    settings: RetrievalSettings,
+    database: Database,
+    store: Store,
+    projections: Projections,
+    batcher: Batcher,
+    *,
+    threads: ThreadPoolExecutor,
+    registry: CollectorRegistry,
+) -> tuple[Jobs, JobRunner, JobFeed]:
+    owner, drain = uuid.uuid4().hex, DrainRate()
+    queue_max = Amount(settings.ingest_queue_documents_max, settings.ingest_queue_bytes_max)
+    jobs = Jobs(database, owner=owner, queue_max=queue_max, keep_days=settings.jobs_keep_days, drain=drain)
+    items = JobItems(database, owner=owner, attempts_max=settings.ingest_attempts_max, drain=drain)
+    vectorizer = Vectorizer(store, items, batcher, batch_tokens_max=settings.embed_batch_tokens_max)
+    ingest = Ingest(
+        store, items, projections, vectorizer, threads=threads, registry=registry, retry_s=settings.ingest_retry_s
+    )
+    limits = Limits(
+        jobs_in_flight_max=settings.ingest_jobs_in_flight_max,
+        documents_in_flight_max=settings.ingest_documents_in_flight_max,
+        lease_s=settings.ingest_lease_s,
+        retry_s=settings.ingest_retry_s,
+        dead_bytes_max=settings.ingest_dead_bytes_max,
+    )
+    feed = JobFeed(jobs)
+    runner = JobRunner(store, jobs, items, ingest, feed, projections, batcher, limits=limits, registry=registry)
+    return jobs, runner, feed
+
+
+async def _warm(service: RetrievalService, runner: JobRunner, reranker: Reranker, rows: list[CollectionRow]) -> None:
     """Loads the model, catches every projection up with the truth, and takes up unfinished jobs."""
     await service.batcher.embedder()
     await reranker.start()
     await service.projections.remove_orphans(rows)
     for row in rows:
         await service.projections.of(row)
-    await ingest.start(rows)
+    await runner.start(rows)
     log.info("ready", collections=len(rows))
 
 

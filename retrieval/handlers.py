@@ -19,12 +19,13 @@ from shared.retrieval_messages import (
     IngestAnswer,
     IngestRequest,
     Job,
+    JobEvent,
     JobPage,
     JobsQuery,
     SearchAnswer,
     SearchRequest,
 )
-from shared.routes import Call, Reply, Route
+from shared.routes import Call, Reply, Route, Stream
 
 _COLLECTION = "/v1/collections/{collection}"
 _DOCUMENTS = _COLLECTION + "/documents"
@@ -97,6 +98,14 @@ async def cancel_job(service: RetrievalService, call: Call[None, None]) -> Job:
     return await service.cancel_job(call.principal.tenant, call.path["job"])
 
 
+async def retry_job(service: RetrievalService, call: Call[None, None]) -> Job:
+    return await service.retry_job(call.principal.tenant, call.path["job"])
+
+
+async def job_events(service: RetrievalService, call: Call[None, None]) -> Stream:
+    return Stream(await service.job_events(call.principal.tenant, call.path["job"], call.last_event_id))
+
+
 async def search(service: RetrievalService, call: Call[SearchRequest, None]) -> SearchAnswer:
     return await service.search(call.principal.tenant, call.body)
 
@@ -167,6 +176,8 @@ ROUTES = (
     _read("GET", "/v1/jobs", "List jobs, newest first", list_jobs, JobPage, query=JobsQuery),
     _read("GET", "/v1/jobs/{job}", "One job with its progress", get_job, Job),
     _write("POST", "/v1/jobs/{job}/cancel", "Cancel a job; what it stored stays", cancel_job, {200: Job}),
+    _write("POST", "/v1/jobs/{job}/retry", "Queue a job's failed documents again", retry_job, {200: Job}),
+    _read("GET", "/v1/jobs/{job}/events", "A job's progress as it comes", job_events, JobEvent, streams=True),
     _read("POST", "/v1/search", "Hybrid, dense or lexical search", search, SearchAnswer, body=SearchRequest),
     _read("POST", "/v1/embed", "Embed texts with the service's model", embed, EmbedAnswer, body=EmbedRequest),
 )

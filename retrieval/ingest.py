@@ -1,29 +1,27 @@
-"""Working on jobs: each document is prepared in a thread, embedded as far as its texts are new, and stored in one
-transaction. A job ends when everything it stored can be found.
+"""Working on one document of a job: prepared in a thread, embedded as far as its texts are new, and stored in one
+transaction. Nothing here holds state that matters: all of it is in the database.
 
-Jobs start in the order of acceptance, a few at a time; what a crash interrupted is taken up again at the start. Nothing
-here holds state that matters: all of it is in the database.
+What fails is one of two things. A document that cannot be read fails for good, with the reason: trying again would read
+the same bytes. Anything else (the model, the disk, a defect) may pass, so the document is tried again, later and later,
+until it has used up its attempts. Either way its payload is kept, and it can be queued again.
 """
 
-import asyncio
-import contextlib
-import sqlite3
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter
 
-from retrieval.batcher import Batcher
+from retrieval.backpressure import retry_delay_s
 from retrieval.embedder import Embedder
-from retrieval.jobs import Commit, Jobs
+from retrieval.job_feed import Progress
+from retrieval.job_items import Commit, JobItems, RunningJob
 from retrieval.preparing import content_hash, prepare
 from retrieval.projections import Projections
-from retrieval.records import CollectionRow, Item, Outcome, PreparedDocument
+from retrieval.records import Item, Outcome, PreparedDocument
 from retrieval.store import Store, commit_document, commit_unchanged
-from shared.errors import NotFound, ServiceError
-from shared.retrieval_messages import DocumentIn
+from retrieval.vectorizing import Vectorizer
+from shared.errors import Internal, InvalidFields, Overloaded, ServiceError, Unavailable
 from shared.threads import run_in
 
 log = structlog.get_logger()
@@ -33,130 +31,79 @@ class Ingest:
     def __init__(
         self,
         store: Store,
-        jobs: Jobs,
+        items: JobItems,
         projections: Projections,
-        batcher: Batcher,
+        vectorizer: Vectorizer,
         *,
         threads: ThreadPoolExecutor,
         registry: CollectorRegistry,
-        jobs_in_flight_max: int,
-        documents_in_flight_max: int,
+        retry_s: float,
     ) -> None:
         self._store = store
-        self._jobs = jobs
+        self._items = items
         self._projections = projections
-        self._batcher = batcher
+        self._vectorizer = vectorizer
         self._threads = threads
-        self._jobs_slots = asyncio.Semaphore(jobs_in_flight_max)
-        self._documents_in_flight_max = documents_in_flight_max
-        self._running: dict[str, asyncio.Task[None]] = {}
+        self._retry_s = retry_s
         self._documents = Counter("diptych_documents", "Documents that ended.", ["status"], registry=registry)
         self._chunks = Counter("diptych_chunks", "Chunks stored.", registry=registry)
-        self._waiting = Gauge("diptych_jobs_unfinished", "Jobs accepted and not ended.", registry=registry)
+        self._put_off = Counter("diptych_ingest_retries", "Documents put off to be tried again.", registry=registry)
 
-    async def start(self, rows: Sequence[CollectionRow]) -> None:
-        """Takes up what a stop or crash left unfinished."""
-        by_id = {row.id: row for row in rows}
-        for job_id in await self._jobs.unfinished():
-            row = by_id.get(await self._jobs.collection_of(job_id) or 0)
-            # One that came in while the service was starting is on its way already.
-            if row is not None and job_id not in self._running:
-                self._launch(job_id, row)
-
-    async def close(self) -> None:
-        """Stops between transactions; unfinished jobs go on at the next start."""
-        for task in self._running.values():
-            task.cancel()
-        await asyncio.gather(*self._running.values(), return_exceptions=True)
-
-    async def submit(
-        self, tenant: str, collection: str, documents: Sequence[tuple[str, DocumentIn]], *, model: str
-    ) -> str:
-        """The id of a job that is durable when this returns. Raises Overloaded."""
-        job_id, row = await self._jobs.accept(tenant, collection, documents, model=model)
-        self._launch(job_id, row)
-        return job_id
-
-    async def wait(self, job_id: str, timeout_s: float) -> None:
-        """Until the job has ended, or the time is up."""
-        task = self._running.get(job_id)
-        if task is not None:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(timeout_s):
-                    await asyncio.shield(task)
-
-    def _launch(self, job_id: str, row: CollectionRow) -> None:
-        task = asyncio.create_task(self._run_job(job_id, row), name=f"job-{job_id}")
-        self._running[job_id] = task
-        self._waiting.set(len(self._running))
-        task.add_done_callback(lambda _: self._forget(job_id))
-
-    def _forget(self, job_id: str) -> None:
-        self._running.pop(job_id, None)
-        self._waiting.set(len(self._running))
-
-    async def _run_job(self, job_id: str, row: CollectionRow) -> None:
-        async with self._jobs_slots:
-            try:
-                embedder = await self._batcher.embedder()
-                slots = asyncio.Semaphore(self._documents_in_flight_max)
-                async with asyncio.TaskGroup() as group:
-                    for key in await self._jobs.pending_items(job_id, row):
-                        await slots.acquire()
-                        task = group.create_task(self._run_item(key, row, embedder))
-                        task.add_done_callback(lambda _: slots.release())
-                await self._projections.reach(row)
-                await self._jobs.finish(job_id)
-            except* NotFound:
-                log.info("job_without_collection", job_id=job_id)  # deleted meanwhile, and the job with it
-            except* Exception:  # a job's loop: others go on, and this one is taken up at the next start
-                log.exception("job_interrupted", job_id=job_id)
-
-    async def _run_item(self, key: tuple[int, int], row: CollectionRow, embedder: Embedder) -> None:
-        item = await self._jobs.item(key, row)
+    async def run_item(self, job: RunningJob, ordinal: int, embedder: Embedder, progress: Progress) -> None:
+        """From a pending item to an ended one, or to one that is tried again later. Raises Unavailable where the database
+        cannot be written."""
+        item = await self._items.claim(job, ordinal)
+        progress.touch()
         if item is None:
             return
-        try:
-            commit = await self._prepare_commit(item, embedder)
-        except ServiceError as error:
-            commit = partial(_commit_failure, message=str(error))
-        except Exception as error:  # a job's loop: a document that breaks its parser fails alone
-            log.exception("document_failed", collection_id=row.id)
-            commit = partial(_commit_failure, message=f"could not be read: {type(error).__name__}")
-        outcome = await self._jobs.end_item(item, commit)
+        outcome = await self._outcome(item, embedder, progress)
+        progress.touch()
         if outcome is None:
             return
         self._documents.labels(outcome.status).inc()
         if outcome.status in {"created", "replaced"}:
             self._chunks.inc(outcome.chunks)
-            await self._projections.advance(row)
+            await self._projections.advance(item.collection)
 
-    async def _prepare_commit(self, item: Item, embedder: Embedder) -> Commit:
+    async def _outcome(self, item: Item, embedder: Embedder, progress: Progress) -> Outcome | None:
+        try:
+            return await self._items.end(item, await self._prepare_commit(item, embedder, progress))
+        except (Unavailable, Overloaded, Internal) as error:
+            reason = str(error)
+        except ServiceError as error:
+            return await self._items.fail(item, str(error))
+        except Exception as error:  # a job's loop: what broke may be whole again, and others go on
+            log.exception("document_failed", collection_id=item.collection.id)
+            reason = f"{type(error).__name__}: {error}"
+        self._put_off.inc()
+        # Without the reason: an exception may quote the text.
+        log.warning("document_put_off", collection_id=item.collection.id, attempt=item.attempt)
+        return await self._items.put_off(item, reason, retry_delay_s(item.attempt, self._retry_s))
+
+    async def _prepare_commit(self, item: Item, embedder: Embedder, progress: Progress) -> Commit:
         """Everything that takes time, so that the transaction only writes."""
         row = item.collection
         digest = content_hash(item.document, row.chunking)
         if await self._store.stored_hash(row.id, item.document_id) == digest:
             return partial(commit_unchanged, item=item)
-        prepared = await run_in(
-            self._threads,
-            prepare,
-            item.document,
-            row.chunking,
-            token_starts=embedder.token_starts,
-            model_tokens_max=embedder.tokens_max,
-        )
-        vectors = await self._vectors(row, prepared)
+        prepared = await self._prepared(item, embedder)
+        progress.touch()
+        vectors = await self._vectorizer.vectors(item, prepared, progress.embedded)
         return partial(commit_document, item=item, prepared=prepared, vectors=vectors, digest=digest)
 
-    async def _vectors(self, row: CollectionRow, prepared: PreparedDocument) -> list[bytes]:
-        """A vector for each piece: those that the collection holds already, and new ones from the model."""
-        known = await self._store.known_vectors(row.id, row.model, [piece.embed_hash for piece in prepared.pieces])
-        new = {piece.embed_hash: piece.embed_text for piece in prepared.pieces if piece.embed_hash not in known}
-        if new:
-            vectors = await self._batcher.embed(list(new.values()), "document", bounded=False)
-            known.update(zip(new, (vector.astype("<f4").tobytes() for vector in vectors), strict=True))
-        return [known[piece.embed_hash] for piece in prepared.pieces]
-
-
-def _commit_failure(_connection: sqlite3.Connection, *, message: str) -> Outcome:
-    return Outcome("failed", error=message)
+    async def _prepared(self, item: Item, embedder: Embedder) -> PreparedDocument:
+        """Raises InvalidFields for a document that cannot be read, whatever went wrong with it."""
+        try:
+            return await run_in(
+                self._threads,
+                prepare,
+                item.document,
+                item.collection.chunking,
+                token_starts=embedder.token_starts,
+                model_tokens_max=embedder.tokens_max,
+            )
+        except (ServiceError, OSError, MemoryError):
+            raise
+        except Exception as error:  # a document that breaks its parser fails alone, and would break it again
+            log.exception("document_failed", collection_id=item.collection.id)
+            raise InvalidFields(f"could not be read: {type(error).__name__}") from error

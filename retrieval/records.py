@@ -44,13 +44,15 @@ class PreparedDocument:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """One document of a job. `accepted` is the job's place in the order of acceptance."""
+    """One document of a job. `accepted` is the job's place in the order of acceptance; `attempt` counts from 1, and what
+    an earlier attempt has left over can no longer end the item."""
 
     accepted: int
     ordinal: int
     collection: CollectionRow
     document: DocumentIn
     document_id: str
+    attempt: int
 
 
 @dataclass(frozen=True, slots=True)

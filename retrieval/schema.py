@@ -30,6 +30,12 @@ def m002_fields(db: Database) -> None:
 
 
 @migrations()
+def m003_leases_and_retries(db: Database) -> None:
+    for statement in _LEASES_AND_RETRIES:
+        db.execute(statement)
+
+
+@migrations()
 def m005_language(db: Database) -> None:
     """What collections were analysed as before they could say."""
     db.execute("ALTER TABLE collections ADD COLUMN language TEXT NOT NULL DEFAULT 'en'")
@@ -113,4 +119,51 @@ _FIELDS = (
     """,
     # For the cascade, and for looking at one document.
     "CREATE INDEX fields_by_document ON fields (document, path, kind)",
+)
+
+_LEASES_AND_RETRIES = (
+    # Who works on the job, and until when that holds without being renewed (seconds since 1970).
+    "ALTER TABLE jobs ADD COLUMN lease_owner TEXT",
+    "ALTER TABLE jobs ADD COLUMN lease_expires REAL NOT NULL DEFAULT 0",
+    # Grows with each item that ends; job_items.ended is its value then. Listeners resume from it.
+    "ALTER TABLE jobs ADD COLUMN changes INTEGER NOT NULL DEFAULT 0",
+    # `attempts` are counted before the work starts, so that they survive a document that takes the process with it.
+    # `retry_at`: not before (seconds since 1970), after a failure that may pass; 0 while somebody works on it or nobody
+    # has yet. `payload` comes last: SQLite reads its way through a large value to what stands behind it.
+    """
+    CREATE TABLE job_items_next (
+        job INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE, ordinal INTEGER NOT NULL, document_id TEXT NOT NULL,
+        status TEXT NOT NULL, chunks INTEGER NOT NULL DEFAULT 0, error TEXT,
+        attempts INTEGER NOT NULL DEFAULT 0, retry_at REAL NOT NULL DEFAULT 0, ended INTEGER,
+        payload_bytes INTEGER NOT NULL DEFAULT 0, payload BLOB,
+        PRIMARY KEY (job, ordinal)
+    ) WITHOUT ROWID
+    """,
+    # Pending without a payload: left by collections that were deleted, places in the queue that nobody would ever free.
+    """
+    INSERT INTO job_items_next (job, ordinal, document_id, status, chunks, error, payload_bytes, payload)
+    SELECT job, ordinal, document_id,
+        CASE WHEN status = 'pending' AND payload IS NULL THEN 'cancelled' ELSE status END,
+        chunks, error, coalesce(length(payload), 0), payload
+    FROM job_items
+    """,
+    "DROP TABLE job_items",
+    "ALTER TABLE job_items_next RENAME TO job_items",
+    "CREATE INDEX job_items_pending ON job_items (job, ordinal) WHERE status = 'pending'",
+    "CREATE INDEX job_items_by_status ON job_items (job, status, chunks)",
+    # A failed item may keep its payload, to be tried again: deleting its document must find it.
+    "CREATE INDEX job_items_kept_document ON job_items (document_id) WHERE payload IS NOT NULL",
+    # What waits, and what was given up but is kept: counted from the index alone.
+    "CREATE INDEX job_items_waiting ON job_items (payload_bytes) WHERE status = 'pending'",
+    "CREATE INDEX job_items_dead ON job_items (job, payload_bytes) WHERE status = 'failed' AND payload IS NOT NULL",
+    # Vectors of documents that are still being embedded: one row for each step that was made durable, `hashes` of 32
+    # bytes each and `vectors` in the same order.
+    """
+    CREATE TABLE embedded (
+        id INTEGER PRIMARY KEY, job INTEGER NOT NULL, ordinal INTEGER NOT NULL, model TEXT NOT NULL,
+        hashes BLOB NOT NULL, vectors BLOB NOT NULL,
+        FOREIGN KEY (job, ordinal) REFERENCES job_items ON DELETE CASCADE
+    )
+    """,
+    "CREATE INDEX embedded_by_item ON embedded (job, ordinal)",
 )

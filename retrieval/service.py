@@ -2,7 +2,7 @@
 tenant and answers a message, or raises a ServiceError."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
 import structlog
@@ -10,7 +10,8 @@ import structlog
 from retrieval.batcher import Batcher
 from retrieval.filtering import find_documents
 from retrieval.history import History
-from retrieval.ingest import Ingest
+from retrieval.job_feed import JobFeed
+from retrieval.job_runner import JobRunner
 from retrieval.jobs import Jobs
 from retrieval.parsing import check_source
 from retrieval.projections import Projections
@@ -40,6 +41,7 @@ from shared.retrieval_messages import (
     SearchAnswer,
     SearchRequest,
 )
+from shared.routes import Event
 from shared.snapshots import Snapshots
 from shared.vectors import Vectors
 
@@ -47,6 +49,8 @@ from shared.vectors import Vectors
 _DELETED_TOGETHER_MAX: Final = 500
 
 log = structlog.get_logger()
+
+_EVENT_ID_DIGITS_MAX = 18
 
 
 class RetrievalService:
@@ -61,7 +65,8 @@ class RetrievalService:
         projections: Projections,
         batcher: Batcher,
         searcher: Searcher,
-        ingest: Ingest,
+        runner: JobRunner,
+        feed: JobFeed,
     ) -> None:
         self.settings = settings
         self.store = store
@@ -71,7 +76,8 @@ class RetrievalService:
         self.projections = projections
         self.batcher = batcher
         self._searcher = searcher
-        self._ingest = ingest
+        self._runner = runner
+        self._feed = feed
 
     async def put_collection(self, tenant: str, name: str, spec: CollectionSpec) -> Collection:
         if spec.model is not None:
@@ -99,9 +105,9 @@ class RetrievalService:
     async def ingest(self, tenant: str, name: str, request: IngestRequest) -> IngestAnswer:
         """Accepts all of a batch or nothing of it."""
         documents, duplicates = self._accepted(request.documents)
-        job_id = await self._ingest.submit(tenant, name, documents, model=self.settings.model)
+        job_id = await self._runner.submit(tenant, name, documents, model=self.settings.model)
         if request.wait:
-            await self._ingest.wait(job_id, self.settings.ingest_wait_timeout_s)
+            await self._runner.wait(job_id, self.settings.ingest_wait_timeout_s)
         job = await self.jobs.job(tenant, job_id)
         is_done = request.wait and job.status in TERMINAL
         return IngestAnswer(
@@ -154,7 +160,16 @@ class RetrievalService:
         return await self.jobs.page(tenant, status=status, cursor=cursor, limit=limit)
 
     async def cancel_job(self, tenant: str, job_id: str) -> Job:
-        return await self.jobs.cancel(tenant, job_id)
+        return await self._runner.cancel(tenant, job_id)
+
+    async def retry_job(self, tenant: str, job_id: str) -> Job:
+        return await self._runner.retry(tenant, job_id)
+
+    async def job_events(self, tenant: str, job_id: str, last_event_id: str | None) -> AsyncIterator[Event]:
+        """Raises NotFound before the first event, and InvalidFields for an id that no event had."""
+        after = _place_of(last_event_id)
+        await self.jobs.job(tenant, job_id)
+        return self._feed.events(tenant, job_id, after=after)
 
     async def search(self, tenant: str, request: SearchRequest) -> SearchAnswer:
         return await self._searcher.search(tenant, request)
@@ -221,3 +236,12 @@ class RetrievalService:
     def _check_model(self, model: str, path: str) -> None:
         if model != self.settings.model:
             raise invalid(path, f"this server embeds with {self.settings.model!r}, not with {model!r}")
+
+
+def _place_of(event_id: str | None) -> int:
+    """Where to go on after an event."""
+    if event_id is None:
+        return 0
+    if not event_id.isdecimal() or len(event_id) > _EVENT_ID_DIGITS_MAX:
+        raise invalid("header.Last-Event-ID", "is not the id of an event of this service")
+    return int(event_id)

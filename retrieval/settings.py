@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from shared.settings import Names, ServiceSettings
+from shared.settings import MIB, Names, ServiceSettings
 
 
 class RetrievalSettings(ServiceSettings):
@@ -22,11 +22,38 @@ class RetrievalSettings(ServiceSettings):
     ingest_queue_documents_max: int = Field(
         20_000, ge=1, description="Documents accepted and not yet ingested; beyond it ingest is answered 429."
     )
+    ingest_queue_bytes_max: int = Field(
+        512 * MIB,
+        ge=1,
+        description="Bytes of documents accepted and not yet ingested, all on disk; beyond it ingest is answered 429.",
+    )
     ingest_documents_in_flight_max: int = Field(
         16, ge=1, description="Documents of one job worked on at once. Enough to fill the model's batches."
     )
     ingest_jobs_in_flight_max: int = Field(
-        4, ge=1, description="Jobs worked on at once, so that a small one does not wait for a large one."
+        4,
+        ge=1,
+        description="Full jobs' worth of documents worked on at once, half of it at most for one tenant. Bounds memory.",
+    )
+    ingest_attempts_max: int = Field(
+        5,
+        ge=1,
+        description="Times that a document is tried before it is given up. More than a poison one needs to be told apart.",
+    )
+    ingest_retry_s: float = Field(
+        1.0,
+        gt=0,
+        description="Wait before a failed document is tried again, four times as long each time, up to a minute.",
+    )
+    ingest_lease_s: float = Field(
+        300.0,
+        gt=0,
+        description="A job without any progress for this long is taken up anew. Above the slowest honest document.",
+    )
+    ingest_dead_bytes_max: int = Field(
+        256 * MIB,
+        ge=0,
+        description="Bytes kept of documents that were given up, to be tried again; beyond it the oldest are dropped.",
     )
     ingest_wait_timeout_s: float = Field(
         55.0, gt=0, description="How long `wait` waits before it answers 202. Below request_timeout_s."

@@ -87,7 +87,9 @@ class Store:
                 (now, row.id),
             )
             connection.execute(
-                "UPDATE job_items SET payload = NULL WHERE job IN (SELECT accepted FROM jobs WHERE collection_id = ?)",
+                "UPDATE job_items SET payload = NULL, "
+                "status = CASE status WHEN 'pending' THEN 'cancelled' ELSE status END "
+                "WHERE payload IS NOT NULL AND job IN (SELECT accepted FROM jobs WHERE collection_id = ?)",
                 (row.id,),
             )
             connection.execute("DELETE FROM collections WHERE id = ?", (row.id,))
@@ -132,7 +134,8 @@ class Store:
         return await self.database.read(unit)
 
     async def delete_documents(self, row: CollectionRow, document_ids: Sequence[str]) -> int:
-        """How many there were. Writes of these documents that were accepted earlier and still wait are void."""
+        """How many there were. Writes of these documents that were accepted earlier and still wait are void, and those
+        that failed can no longer be tried again."""
         return await self.database.write(lambda connection: _delete_documents(connection, row.id, document_ids))
 
     async def delete_versions(self, row: CollectionRow, documents: Sequence[int], *, accepted_until: int) -> int:
@@ -265,8 +268,9 @@ def _delete_documents(
     for document_id in document_ids:
         deleted += _remove_document(connection, collection_id, document_id)
         connection.execute(
-            "UPDATE job_items SET status = 'replaced', payload = NULL WHERE document_id = ? "
-            "AND status = 'pending' AND job <= ? AND job IN (SELECT accepted FROM jobs WHERE collection_id = ?)",
+            "UPDATE job_items SET status = CASE status WHEN 'pending' THEN 'replaced' ELSE status END, payload = NULL "
+            "WHERE document_id = ? AND payload IS NOT NULL AND job <= ? "
+            "AND job IN (SELECT accepted FROM jobs WHERE collection_id = ?)",
             (document_id, accepted_until, collection_id),
         )
     return deleted

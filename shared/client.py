@@ -8,8 +8,8 @@ caller gave none. Answers of 4xx are never retried; they raise the error class t
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from io import BytesIO
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
@@ -22,6 +22,7 @@ from yarl import URL
 
 from shared.errors import SERVICE_ERRORS, Internal, Malformed, Overloaded, ServiceError, SettingsError, Unavailable
 from shared.messages import CheckReport, Deleted, Health, Info, Problem, Snapshot, SnapshotList
+from shared.streaming import EVENT_STREAM, LAST_EVENT_ID_HEADER, EventReader, Received
 from shared.tracing import inject_trace
 from shared.wire import JSON, MSGPACK, decode, encode, invalid_fields, media_type
 
@@ -31,6 +32,9 @@ StructT = TypeVar("StructT", bound=msgspec.Struct)
 # Waits double from here with jitter: a restart takes seconds, and a crowd must not come back at once.
 _WAIT = tenacity.wait_random_exponential(multiplier=0.1, max=2.0)
 _OPERATING_TIMEOUT_S: Final = 3600.0
+_STREAM_SILENCE_S: Final = 45.0
+# Before a stream that broke is opened again: whoever ends it at once must not be asked a thousand times a second.
+_RECONNECT_S: Final = 0.2
 _CLASSES: Final = {error.code: error for error in SERVICE_ERRORS}
 
 
@@ -121,6 +125,46 @@ class ServiceClient:
                     return await self._attempt(method, path, answer, body, query, headers)
         raise AssertionError("unreachable: the last attempt answers or raises")
 
+    async def _events(self, path: str, kind: type[AnswerT]) -> AsyncGenerator[AnswerT, None]:
+        """A stream's events, for as long as the caller reads: where it breaks or ends, the next connection asks for what
+        came after the last event.
+
+        There is no deadline for the whole, but `timeout_s` without a connection is too long. Raises ServiceError.
+        """
+        url = URL(f"{str(self.url).rstrip('/')}{path}", encoded=True)
+        last_id = ""
+        while True:
+            retrying = tenacity.AsyncRetrying(
+                stop=self._stop(self.timeout_s), wait=_wait_s, retry=self._retry, reraise=True
+            )
+            async for attempt in retrying:
+                with attempt:
+                    async with self._deadline(self.timeout_s):
+                        response = await self._open_stream(url, last_id)
+            # Cut in the middle, the server restarts, or something in between gave up.
+            with suppress(aiohttp.ClientError, OSError, TimeoutError):
+                async with response:
+                    async for event in _read_events(response):
+                        last_id = event.id
+                        yield decode(event.data.encode(), JSON, kind)
+            await asyncio.sleep(_RECONNECT_S)
+
+    async def _open_stream(self, url: URL, last_id: str) -> aiohttp.ClientResponse:
+        headers = self._headers | {"Accept": f"{EVENT_STREAM}, {JSON};q=0.9"}
+        if last_id:
+            headers[LAST_EVENT_ID_HEADER] = last_id
+        inject_trace(headers)
+        # Pings come several times in this; a server that is silent for longer has gone.
+        timeout = aiohttp.ClientTimeout(total=None, sock_read=_STREAM_SILENCE_S)
+        try:
+            response = await self._open_session().get(url, headers=headers, timeout=timeout)
+            if response.status >= 400:  # noqa: PLR2004 - HTTP's line between answers and errors
+                async with response:
+                    raise _error_of(response, await response.read())
+        except (aiohttp.ClientError, OSError) as error:
+            raise Unavailable(f"{self.url} cannot be reached: {str(error) or type(error).__name__}") from error
+        return response
+
     @asynccontextmanager
     async def _deadline(self, limit_s: float) -> AsyncIterator[None]:
         """Raises Unavailable when the time is up."""
@@ -155,6 +199,13 @@ class ServiceClient:
             # The deadline is ours; aiohttp's own would end calls that a caller gave more time.
             self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None))
         return self._session
+
+
+async def _read_events(response: aiohttp.ClientResponse) -> AsyncIterator[Received]:
+    reader = EventReader()
+    async for part in response.content.iter_any():
+        for event in reader.feed(part):
+            yield event
 
 
 def quoted(part: str) -> str:

@@ -8,6 +8,7 @@ import msgspec
 from shared.errors import SERVICE_ERRORS
 from shared.messages import Id, Problem
 from shared.routes import Route
+from shared.streaming import EVENT_STREAM
 from shared.vectors import Vector
 from shared.wire import JSON, MSGPACK
 
@@ -43,7 +44,7 @@ def _operation(route: Route, components: dict[str, Any]) -> dict[str, Any]:
         "parameters": _parameters(route, components),
         "responses": {
             **{
-                str(status): {"description": kind.__name__, "content": _content(kind.__name__)}
+                str(status): {"description": kind.__name__, "content": _answer_content(route, kind.__name__)}
                 for status, kind in route.answers.items()
             },
             "default": {"$ref": "#/components/responses/problem"},
@@ -65,6 +66,11 @@ def _parameters(route: Route, components: dict[str, Any]) -> list[dict[str, Any]
         for name, part in schema["properties"].items():
             found.append({"name": name, "in": "query", "required": name in schema["required"], "schema": part})
     return found
+
+
+def _answer_content(route: Route, name: str) -> dict[str, Any]:
+    """Of a stream, the schema is that of each event's data."""
+    return {EVENT_STREAM: {"schema": {"$ref": _REF.format(name=name)}}} if route.streams else _content(name)
 
 
 def _content(name: str, infix: str = "") -> dict[str, Any]:

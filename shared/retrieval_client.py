@@ -1,7 +1,8 @@
 """The retrieval service's client. It stands in `shared` because memory uses it too; users import it from `diptych`."""
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import aclosing
 from typing import Any, Literal
 
 import msgspec
@@ -22,6 +23,7 @@ from shared.retrieval_messages import (
     IngestAnswer,
     IngestRequest,
     Job,
+    JobEvent,
     JobPage,
     JobsQuery,
     JobStatus,
@@ -104,6 +106,18 @@ class RetrievalClient(ServiceClient):
 
     async def cancel_job(self, job_id: str) -> Job:
         return await self._call("POST", f"/v1/jobs/{quoted(job_id)}/cancel", Job)
+
+    async def retry_job(self, job_id: str) -> Job:
+        """Queues again the documents of a job that failed and are kept."""
+        return await self._call("POST", f"/v1/jobs/{quoted(job_id)}/retry", Job)
+
+    async def job_events(self, job_id: str) -> AsyncGenerator[JobEvent, None]:
+        """Until the job ends: the last event is `done`. Goes on where it was when the connection breaks."""
+        async with aclosing(self._events(f"/v1/jobs/{quoted(job_id)}/events", JobEvent)) as events:
+            async for event in events:
+                yield event
+                if event.kind == "done":
+                    return
 
     async def search(
         self,

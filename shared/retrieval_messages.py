@@ -31,6 +31,7 @@ Language = Literal[
 ]  # fmt: skip
 # English stemming keeps every exact match in any other language too: both sides are stemmed alike.
 LANGUAGE_DEFAULT: Language = "en"
+JobEventKind = Literal["progress", "item_failed", "done"]
 TERMINAL: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
 
 
@@ -98,12 +99,17 @@ class IngestRequest(Request, frozen=True, kw_only=True):
 
 
 class ItemError(Answer, frozen=True, kw_only=True):
+    """A document that failed, after `attempts`. `is_kept` says that it can be tried again (`retry`)."""
+
     id: str
     message: str
+    attempts: int = 0
+    is_kept: bool = False
 
 
 class Job(Answer, frozen=True, kw_only=True):
-    """`done` counts items that ended: created, replaced, unchanged or failed. `errors` holds the first hundred failures."""
+    """`done` counts items that ended: created, replaced, unchanged or failed. `errors` holds the first hundred failures.
+    `dead` counts those that failed and are kept, to be tried again; `chunks` those of the documents that ended."""
 
     id: str
     kind: Literal["ingest"]
@@ -115,9 +121,24 @@ class Job(Answer, frozen=True, kw_only=True):
     replaced: int
     unchanged: int
     failed: int
+    dead: int
+    chunks: int
     errors: list[ItemError]
     created_at: datetime
     updated_at: datetime
+
+
+class JobEvent(Answer, frozen=True, kw_only=True):
+    """What a listener hears. `progress` and `done` bring the job, `done` with its errors; `item_failed` brings the item.
+
+    `chunks_embedded` of `chunks_in_work` belong to documents that are being worked on, which `job.chunks` leaves out.
+    """
+
+    kind: JobEventKind
+    job: Job | None = None
+    item: ItemError | None = None
+    chunks_in_work: int = 0
+    chunks_embedded: int = 0
 
 
 class JobPage(Answer, frozen=True, kw_only=True):

@@ -4,7 +4,7 @@ The server dispatches by these values, `/openapi.json` is generated from them, a
 cannot exist without being typed, guarded and documented.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -27,6 +27,8 @@ class Call(Generic[BodyT, QueryT]):
     query: QueryT
     # The caller's own key, so that memory asks retrieval with the caller's rights and no others.
     bearer: str | None = field(repr=False)
+    # What a caller of a stream heard last, when it comes back for the rest.
+    last_event_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,23 @@ class Reply:
     message: msgspec.Struct
 
 
-Handler = Callable[[Any, Call[Any, Any]], Awaitable["msgspec.Struct | Reply"]]
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event of a stream. A caller that comes back names the last `id` that it heard."""
+
+    name: str
+    data: msgspec.Struct
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """For handlers whose answer goes on. What can be refused is refused before it is returned."""
+
+    events: AsyncIterator[Event]
+
+
+Handler = Callable[[Any, Call[Any, Any]], Awaitable["msgspec.Struct | Reply | Stream"]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +72,8 @@ class Route:
     query: type[msgspec.Struct] | None = None
     # Not bound by request_timeout_s: work that an operator asked for and waits for.
     takes_long: bool = False
+    # Answers server-sent events (text/event-stream), their data JSON of the type of the 200 answer.
+    streams: bool = False
 
     @property
     def operation_id(self) -> str:

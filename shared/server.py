@@ -36,8 +36,9 @@ from shared.keys import Authenticator, KeyFile, Principal, bearer_token
 from shared.messages import Health, NoQuery, Problem
 from shared.metrics import CONTENT_TYPE, HttpMetrics
 from shared.openapi import describe_api
-from shared.routes import Call, PathId, Reply, Route
+from shared.routes import Call, PathId, Reply, Route, Stream
 from shared.settings import ServiceSettings, is_loopback
+from shared.streaming import LAST_EVENT_ID_HEADER, send_events
 from shared.tracing import make_tracer, server_span
 from shared.wire import convert, decode, encode, media_type, negotiate
 
@@ -66,6 +67,7 @@ class Server:
     readiness: Readiness = field(default=_starting)
     draining: bool = False
     in_flight: int = 0
+    streams_in_flight: int = 0
     # Set by a signal, or by a part without which the service is of no use; then `fatal` says why.
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     fatal: BaseException | None = None
@@ -113,16 +115,21 @@ def build_app(
     app.router.add_get("/metrics", _metrics)
     app.router.add_get("/openapi.json", _serve_json(openapi))
     app.cleanup_ctx.extend(lifetimes)
+    app.on_shutdown.append(_end_streams)
     app.on_cleanup.append(_close_keys)
     return app
+
+
+async def _end_streams(app: web.Application) -> None:
+    app[SERVER].stop.set()
 
 
 async def _close_keys(app: web.Application) -> None:
     app[SERVER].authenticator.close()
 
 
-def _endpoint(route: Route) -> Callable[[web.Request], Awaitable[web.Response]]:
-    async def handle(request: web.Request) -> web.Response:
+def _endpoint(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def handle(request: web.Request) -> web.StreamResponse:
         server = request.app[SERVER]
         # Checked here and not for every path, so that probes and scrapes get through a stampede.
         if server.in_flight > server.settings.requests_in_flight_max:
@@ -141,14 +148,33 @@ def _endpoint(route: Route) -> Callable[[web.Request], Awaitable[web.Response]]:
                 query=convert(_query_values(request), route.query or NoQuery, root="query"),
                 body=await _body(request, route),
                 bearer=bearer_token(authorization),
+                last_event_id=request.headers.get(LAST_EVENT_ID_HEADER),
             )
             if route.takes_long:  # the work may take its time; a caller that sends its body slowly may not
                 deadline.reschedule(None)
             reply = await route.handler(request.app[SERVICE], call)
+        if isinstance(reply, Stream):
+            return await _stream(request, reply)
         status, message = (reply.status, reply.message) if isinstance(reply, Reply) else (200, reply)
         return _respond(request, status, message)
 
     return handle
+
+
+async def _stream(request: web.Request, stream: Stream) -> web.StreamResponse:
+    """It may last for hours, so it has a limit of its own, and a drain does not wait for it but ends it."""
+    server = request.app[SERVER]
+    limit = server.settings.streams_in_flight_max
+    if server.streams_in_flight >= limit:
+        raise Overloaded(f"{limit} streams are open (streams_in_flight_max); try again later", retry_after_s=5.0)
+    server.streams_in_flight += 1
+    server.in_flight -= 1
+    try:
+        headers = {REQUEST_ID_HEADER: request[_REQUEST_ID]}
+        return await send_events(request, stream.events, stop=server.stop, headers=headers)
+    finally:
+        server.in_flight += 1
+        server.streams_in_flight -= 1
 
 
 def _refuse_web_pages(request: web.Request) -> None:

@@ -60,6 +60,9 @@ class ServiceSettings(BaseSettings):
     requests_in_flight_max: int = Field(
         256, ge=1, description="Requests worked on at once; the next is answered 429. Bounds memory under a stampede."
     )
+    streams_in_flight_max: int = Field(
+        1024, ge=1, description="Event streams open at once; the next is answered 429. An idle one costs some 50 kB."
+    )
     request_timeout_s: float = Field(
         60.0, gt=0, description="Longest time spent on one request, then 503. Above the slowest honest request."
     )

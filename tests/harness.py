@@ -24,7 +24,7 @@ from shared.client import ServiceClient
 from shared.errors import Unavailable
 from shared.keys import KeyFile, Scope
 from shared.process import address_of
-from shared.server import SERVICE
+from shared.server import SERVER, SERVICE, Server
 
 # Every wait in a test is bounded by this, save those for real processes that load the real model.
 WAIT_S = 5.0
@@ -32,12 +32,12 @@ PROCESS_WAIT_S = 120.0
 
 
 @asynccontextmanager
-async def serving(app: web.Application) -> AsyncIterator[str]:
+async def serving(app: web.Application, port: int = 0) -> AsyncIterator[str]:
     """The app behind a real socket; yields its address."""
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", port)
         await site.start()
         yield address_of(runner)
     finally:
@@ -49,6 +49,7 @@ class RunningRetrieval:
     url: str
     client: RetrievalClient
     service: RetrievalService
+    server: Server
     embedder: HashEmbedder
     settings: RetrievalSettings
 
@@ -63,17 +64,17 @@ class RunningMemory:
 
 @asynccontextmanager
 async def running_retrieval(
-    data_dir: Path, *, key: str | None = None, embedder: HashEmbedder | None = None, **settings: Any
+    data_dir: Path, *, key: str | None = None, embedder: HashEmbedder | None = None, at_port: int = 0, **settings: Any
 ) -> AsyncIterator[RunningRetrieval]:
-    """A ready retrieval service with a HashEmbedder. `key` is for its client."""
+    """A ready retrieval service with a HashEmbedder. `key` is for its client. `at_port` is where one was before."""
     chosen = RetrievalSettings(data_dir=data_dir, port=0, **{"model": "hash", **settings})
     embedder = embedder or HashEmbedder()
     app = await asyncio.to_thread(build_retrieval, chosen, lambda: embedder)
-    async with serving(app) as url, RetrievalClient(url, api_key=key, timeout_s=WAIT_S) as client:
+    async with serving(app, at_port) as url, RetrievalClient(url, api_key=key, timeout_s=WAIT_S) as client:
         await until_ready(client)
         service = app[SERVICE]
         assert isinstance(service, RetrievalService)
-        yield RunningRetrieval(url, client, service, embedder, chosen)
+        yield RunningRetrieval(url, client, service, app[SERVER], embedder, chosen)
 
 
 @asynccontextmanager

@@ -22,6 +22,7 @@ SINGLE_IMPORTERS = {
     "faiss": "retrieval/kernels.py",
     "tantivy": "retrieval/lexical.py",
     "sentence_transformers": "retrieval/embedder.py",
+    "aiohttp_sse": "shared/streaming.py",
     "prometheus_client.exposition": "shared/metrics.py",
     "pydantic_settings": "shared/settings.py",
     "msgpack": "shared/wire.py",
@@ -42,6 +43,7 @@ BROAD_EXCEPTS = {
     "shared/database.py": 1,
     "retrieval/batcher.py": 1,
     "retrieval/ingest.py": 2,
+    "retrieval/job_runner.py": 2,
     "retrieval/projections.py": 1,
     "memory/embeddings.py": 1,
 }

@@ -1,26 +1,26 @@
 """Documents in, passages out."""
 
-import asyncio
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import click
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from diptych.console import EXIT_FAILED, EXIT_USAGE, Options, command, err, json_option, out, show_json
 from diptych.files import SourceFile, select_files
 from shared.errors import InvalidFields
 from shared.retrieval_client import RetrievalClient
-from shared.retrieval_messages import TERMINAL, DocumentIn, Hit, ItemError, Job
+from shared.retrieval_messages import DocumentIn, Hit, ItemError, Job
 
 # A batch is one job: small enough for a lively progress bar and for any body limit, large enough to fill the model.
 _BATCH_FILES_MAX = 32
 _BATCH_BYTES_MAX = 2_000_000
-_POLL_S = 0.5
 _PLACE = re.compile(r"\$\.documents\[(\d+)\]")
 _STATUSES = ("created", "replaced", "unchanged", "failed")
 
@@ -83,11 +83,13 @@ async def ingest_files(
     ingested = Ingested()
     with Progress(*columns, console=err, disable=quiet) as progress:
         task = progress.add_task(f"Ingesting into {escape(collection)}", total=len(files))
+        ended = 0
         for batch in _batches(files):
             job = await _job_of(client, collection, [_document(file) for file in batch], ingested.refused)
             if job is not None:
-                ingested.jobs.append(await _ended(client, job))
-            progress.advance(task, len(batch))
+                ingested.jobs.append(await _ended(client, job, partial(_show_progress, progress, task, ended)))
+            ended += len(batch)
+            progress.update(task, completed=ended)
     return ingested
 
 
@@ -97,17 +99,25 @@ async def _job_of(
     """A server takes all of a batch or nothing of it: what it refuses is set aside, and the rest sent again."""
     while documents:
         try:
-            return (await client.ingest(collection, documents, wait=True)).job
+            return (await client.ingest(collection, documents, wait=False)).job
         except InvalidFields as error:
             documents = _set_aside(documents, error, refused)
     return None
 
 
-async def _ended(client: RetrievalClient, job: Job) -> Job:
-    while job.status not in TERMINAL:  # it takes longer than the server waits
-        await asyncio.sleep(_POLL_S)
-        job = await client.job(job.id)
-    return job
+async def _ended(client: RetrievalClient, job: Job, on_progress: Callable[[Job], None]) -> Job:
+    async with aclosing(client.job_events(job.id)) as events:
+        async for event in events:
+            if event.job is not None:
+                on_progress(event.job)
+            if event.kind == "done" and event.job is not None:
+                return event.job
+    raise AssertionError("a stream of events goes on until the job has ended")
+
+
+def _show_progress(progress: Progress, task: TaskID, ended: int, job: Job) -> None:
+    """`ended` documents were done before this job."""
+    progress.update(task, completed=ended + job.done)
 
 
 def _set_aside(documents: list[DocumentIn], error: InvalidFields, refused: list[ItemError]) -> list[DocumentIn]:

@@ -71,7 +71,11 @@ class Refusing(HashEmbedder):
 async def test_a_document_that_fails_is_told_and_the_others_are_stored(tmp_path: Path, folder: Path) -> None:
     # Batches of one text, so that the model breaks on that one alone.
     async with running_retrieval(
-        tmp_path, embedder=Refusing(), embed_batch_tokens_max=256, ingest_documents_in_flight_max=1
+        tmp_path,
+        embedder=Refusing(),
+        embed_batch_tokens_max=256,
+        ingest_documents_in_flight_max=1,
+        ingest_attempts_max=1,
     ) as running:
         shell = Shell({"DIPTYCH_RETRIEVAL_URL": running.url})
         found = await shell.run("--json", "ingest", str(folder))

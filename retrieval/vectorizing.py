@@ -1,0 +1,129 @@
+"""The vectors of a document, new ones from the model in steps that outlive a crash.
+
+Texts go to the model one by one through a gate that is fair between tenants, never a whole document at once: a document
+of two thousand pages leaves room for another tenant's single page, and cancelling it stops within a batch.
+
+What the model has finished is saved while it works on (`JobItems.save_vectors`), one write at a time for a document. So
+after a kill a document's texts are embedded again only if they were in the model's batch at that moment, or were
+finished while the document's last write was still being synced. A document whose texts all came out of one batch is
+stored at once and never saved before, so that small documents are written once.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+
+import structlog
+
+from retrieval.batcher import Batcher
+from retrieval.fairness import FairGate
+from retrieval.job_items import JobItems
+from retrieval.records import Item, PreparedDocument
+from retrieval.store import Store
+from shared.errors import ServiceError
+from shared.tokens import estimate_tokens
+
+log = structlog.get_logger()
+
+# Batches' worth of texts that wait for the model at most: enough to choose batches of equal length from, few enough that
+# another tenant's first text waits a moment only.
+_BATCHES_WAITING = 16
+
+
+class Vectorizer:
+    def __init__(self, store: Store, items: JobItems, batcher: Batcher, *, batch_tokens_max: int) -> None:
+        self._store = store
+        self._items = items
+        self._batcher = batcher
+        self._gate = FairGate(_BATCHES_WAITING * batch_tokens_max)
+
+    async def vectors(
+        self, item: Item, prepared: PreparedDocument, on_progress: Callable[[int, int], None]
+    ) -> list[bytes]:
+        """A vector for each piece: those that the collection holds already, those that an earlier attempt saved, and new
+        ones. `on_progress` hears of texts to embed and of texts embedded, as differences."""
+        row = item.collection
+        known = await self._store.known_vectors(row.id, row.model, [piece.embed_hash for piece in prepared.pieces])
+        if not known.keys() >= {piece.embed_hash for piece in prepared.pieces}:
+            known |= await self._items.saved_vectors(item)
+        new = {piece.embed_hash: piece.embed_text for piece in prepared.pieces if piece.embed_hash not in known}
+        if new:
+            steps = _Steps(self._items, item, len(new), on_progress)
+            async with steps.saving():
+                await self._embed(item, new, steps)
+            known |= steps.vectors
+        return [known[piece.embed_hash] for piece in prepared.pieces]
+
+    async def _embed(self, item: Item, texts: dict[bytes, str], steps: "_Steps") -> None:
+        tenant = item.collection.tenant
+
+        async def embed_one(digest: bytes, text: str) -> None:
+            vectors = await self._batcher.embed([text], "document", bounded=False)
+            steps.finished(digest, vectors[0].astype("<f4").tobytes())
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for digest, text in texts.items():
+                    tokens = estimate_tokens(text)
+                    await self._gate.acquire(tenant, tokens)
+                    task = group.create_task(embed_one(digest, text))
+                    # Not inside the task: one that is cancelled before its first step runs nothing of itself.
+                    task.add_done_callback(partial(self._release, tenant, tokens))
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from failures
+
+    def _release(self, tenant: str, tokens: int, _task: "asyncio.Task[None]") -> None:
+        self._gate.release(tenant, tokens)
+
+
+class _Steps:
+    """The vectors of one document as they come, saved behind the model's back."""
+
+    def __init__(self, items: JobItems, item: Item, count: int, on_progress: Callable[[int, int], None]) -> None:
+        self.vectors: dict[bytes, bytes] = {}
+        self._items = items
+        self._item = item
+        self._count = count
+        self._on_progress = on_progress
+        self._unsaved: dict[bytes, bytes] = {}
+        self._woken = asyncio.Event()
+
+    def finished(self, digest: bytes, vector: bytes) -> None:
+        self.vectors[digest] = self._unsaved[digest] = vector
+        self._on_progress(0, 1)
+        self._woken.set()
+
+    @asynccontextmanager
+    async def saving(self) -> AsyncIterator[None]:
+        """While the body runs; what is left over when it fails is saved as well."""
+        self._on_progress(self._count, 0)
+        saver = asyncio.create_task(self._save(), name="save-vectors")
+        try:
+            yield
+        finally:
+            self._on_progress(-self._count, -len(self.vectors))
+            # A write that has begun goes on, and is in the queue before the one that will store the document.
+            saver.cancel()
+            await asyncio.gather(saver, return_exceptions=True)
+            if not self._is_complete and self._unsaved:
+                await self._save_step()
+
+    @property
+    def _is_complete(self) -> bool:
+        return len(self.vectors) == self._count
+
+    async def _save(self) -> None:
+        while True:
+            await self._woken.wait()
+            self._woken.clear()
+            if self._is_complete:  # the document is about to be stored
+                return
+            await self._save_step()
+
+    async def _save_step(self) -> None:
+        step, self._unsaved = self._unsaved, {}
+        try:
+            await self._items.save_vectors(self._item, step)
+        except ServiceError as error:  # then storing the document will fail too, and say so
+            log.warning("vectors_not_saved", texts=len(step), error=str(error))
