@@ -7,7 +7,7 @@ import click
 from diptych import __version__
 from diptych.commands.admin import check, info
 from diptych.commands.demo import demo
-from diptych.commands.documents import ingest, search
+from diptych.commands.documents import delete, ingest, search
 from diptych.commands.keys import keys
 from diptych.commands.memories import context, recall, remember
 from diptych.commands.services import memory, retrieval, up
@@ -62,5 +62,5 @@ def main(
     context.obj = Options(retrieval_url, memory_url, api_key, data_dir.expanduser(), keys_path, as_json, timeout_s)
 
 
-for command in (up, retrieval, memory, ingest, search, remember, recall, context, keys, check, info, demo):
+for command in (up, retrieval, memory, ingest, search, delete, remember, recall, context, keys, check, info, demo):
     main.add_command(command)

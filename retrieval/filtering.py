@@ -94,13 +94,13 @@ class FilterSets:
 
 def find_documents(connection: sqlite3.Connection, collection_id: int, part: Filter) -> list[int]:
     """Row ids of the documents that match, in order."""
-    statement = documents_statement(collection_id, part, _counter(connection))
+    statement = documents_statement(collection_id, part, counter(connection))
     return sorted({row[0] for row in connection.execute(statement.sql, statement.values)})
 
 
 def find_chunks(connection: sqlite3.Connection, collection_id: int, part: Filter) -> ChunkIds:
     """Ids of the chunks of the documents that match: sorted, each once, read-only."""
-    statement = chunks_statement(collection_id, part, _counter(connection))
+    statement = chunks_statement(collection_id, part, counter(connection))
     listed = connection.execute(statement.sql, statement.values).fetchone()[0]
     ids = np.unique(np.fromstring(listed, dtype=np.int64, sep=",")) if listed else np.empty(0, np.int64)
     ids.flags.writeable = False
@@ -111,7 +111,9 @@ def _resolve(connection: sqlite3.Connection, collection_id: int, part: Filter) -
     return Resolved(find_chunks(connection, collection_id, part), last_sequence(connection, collection_id))
 
 
-def _counter(connection: sqlite3.Connection) -> Count:
+def counter(connection: sqlite3.Connection) -> Count:
+    """How a statement of `filter_sql` learns the sizes of its parts."""
+
     def count(statement: Statement) -> int:
         rows: int = connection.execute(statement.sql, statement.values).fetchone()[0]
         return rows

@@ -11,10 +11,13 @@ from datetime import UTC, datetime
 import msgspec
 
 from retrieval.fields import field_rows
+from retrieval.filter_sql import documents_statement
+from retrieval.filtering import counter
 from retrieval.history import last_sequence
 from retrieval.records import CollectionRow, Item, Outcome, PreparedDocument
 from shared.database import Database
 from shared.errors import Conflict, NotFound
+from shared.filters import Filter
 from shared.paging import Page, page_of
 from shared.retrieval_messages import (
     ChunkInfo,
@@ -120,12 +123,16 @@ class Store:
 
         return await self.database.read(unit)
 
-    async def document_page(self, row: CollectionRow, *, cursor: str | None, limit: int) -> Page[DocumentInfo]:
+    async def document_page(
+        self, row: CollectionRow, wanted: Filter | None, *, cursor: str | None, limit: int
+    ) -> Page[DocumentInfo]:
         def unit(connection: sqlite3.Connection) -> Page[DocumentInfo]:
+            matching = None if wanted is None else documents_statement(row.id, wanted, counter(connection))
             rows = connection.execute(
                 f"SELECT {_DOCUMENT} FROM documents d JOIN collections c ON c.id = d.collection_id "
-                "WHERE d.collection_id = ? AND d.document_id > ? ORDER BY d.document_id LIMIT ?",
-                (row.id, cursor or "", limit + 1),
+                "WHERE d.collection_id = ? AND d.document_id > ? "
+                f"{f'AND d.id IN ({matching.sql})' if matching else ''} ORDER BY d.document_id LIMIT ?",
+                (row.id, cursor or "", *(matching.values if matching else ()), limit + 1),
             ).fetchall()
             return page_of([_document_info(found) for found in rows], limit, key=lambda document: document.id)
 
