@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any, Final
 
-from retrieval.fields import KINDS
+from retrieval.fields import KIND_DOCUMENT, KINDS
 from shared.filters import (
     All,
     AnyOf,
@@ -54,19 +54,18 @@ Count = Callable[[Statement], int]
 def documents_statement(collection_id: int, part: Filter, count: Count) -> Statement:
     """The matching documents' row ids, as column `document`; some may come twice."""
     writer = _Writer(collection_id, part, count)
-    sql = writer.documents(part)
-    return Statement(sql, writer.values)
+    return Statement(f"SELECT document FROM ({writer.documents(part)})", writer.values)
 
 
 def chunks_statement(collection_id: int, part: Filter, count: Count) -> Statement:
-    """One text: the ids of the matching documents' chunks, separated by commas, or NULL.
+    """Two texts: each matching document's first chunk, and how many it has, separated by commas, or NULL.
 
     One row because each that leaves SQLite takes the interpreter's lock again: 10,000 of them took twice as long even
     alone.
     """
-    documents = documents_statement(collection_id, part, count)
-    sql = f"SELECT group_concat(c.id) FROM ({documents.sql}) f CROSS JOIN chunks c ON c.document = f.document"
-    return Statement(sql, documents.values)
+    writer = _Writer(collection_id, part, count)
+    sql = f"SELECT group_concat(first_chunk), group_concat(chunks) FROM ({writer.documents(part)})"
+    return Statement(sql, writer.values)
 
 
 class _Writer:
@@ -82,6 +81,7 @@ class _Writer:
         self._sizes: dict[int, float] = {}
 
     def documents(self, part: Filter) -> str:
+        """A query for the matching rows of the table, with the document and its chunks."""
         match part:
             case All(parts):
                 return self._all(_flat(parts))
@@ -89,26 +89,26 @@ class _Writer:
                 # Wrapped only where it must be: SQLite takes milliseconds to unwrap each.
                 found = (self.documents(each) for each in parts)
                 return " UNION ALL ".join(
-                    each if isinstance(inner, _LEAVES) else f"SELECT document FROM ({each})"
+                    each if isinstance(inner, _LEAVES) else f"SELECT * FROM ({each})"
                     for inner, each in zip(parts, found, strict=True)
                 )
             case Not():
                 return self._all([part])
             case _:
-                return self._set(part)
+                return self._walk(part)
 
     def _all(self, parts: Sequence[Filter]) -> str:
         driver = min(parts, key=self._size, default=None)
         if driver is None or self._size(driver) == inf:
             self.values.append(self._collection_id)
-            walked, size, others = "SELECT id AS document FROM documents WHERE collection_id = ?", inf, parts
+            walked, size, others = f"{_WALK} WHERE collection_id = ? AND {_EVERY_DOCUMENT}", inf, parts
         else:
             walked, size = self.documents(driver), self._size(driver)
             others = [part for part in parts if part is not driver]
         if not others:
             return walked
         tests = " AND ".join(self._test(part, size) for part in others)
-        return f"SELECT d.document FROM ({walked}) d WHERE {tests}"
+        return f"SELECT d.document, d.first_chunk, d.chunks FROM ({walked}) d WHERE {tests}"
 
     def _test(self, part: Filter, asked: float) -> str:
         """Whether document `d` matches, for about so many documents."""
@@ -124,6 +124,9 @@ class _Writer:
                     return f"d.document IN ({self._set(part)})"
                 looks = (f"EXISTS ({_LOOK} AND {where})" for where in self._ranges(part))
                 return f"({' OR '.join(looks)})"
+
+    def _walk(self, leaf: Leaf) -> str:
+        return " UNION ALL ".join(f"{_WALK} WHERE {where}" for where in self._ranges(leaf))
 
     def _set(self, leaf: Leaf) -> str:
         return " UNION ALL ".join(f"{_SEARCH} WHERE {where}" for where in self._ranges(leaf))
@@ -161,6 +164,8 @@ class _Writer:
 
 
 _LEAVES: Final = (Compares, Contains, Equals, Exists, StartsWith)
+_WALK: Final = "SELECT document, first_chunk, chunks FROM fields"
+_EVERY_DOCUMENT: Final = f"path = '' AND kind = {KIND_DOCUMENT} AND is_element = 0"
 _SEARCH: Final = "SELECT document FROM fields"
 _LOOK: Final = "SELECT 1 FROM fields INDEXED BY fields_by_document WHERE document = d.document"
 

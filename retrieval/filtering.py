@@ -101,10 +101,20 @@ def find_documents(connection: sqlite3.Connection, collection_id: int, part: Fil
 def find_chunks(connection: sqlite3.Connection, collection_id: int, part: Filter) -> ChunkIds:
     """Ids of the chunks of the documents that match: sorted, each once, read-only."""
     statement = chunks_statement(collection_id, part, counter(connection))
-    listed = connection.execute(statement.sql, statement.values).fetchone()[0]
-    ids = np.unique(np.fromstring(listed, dtype=np.int64, sep=",")) if listed else np.empty(0, np.int64)
+    firsts, counts = connection.execute(statement.sql, statement.values).fetchone()
+    ids = np.unique(_expanded(_numbers(firsts), _numbers(counts)))
     ids.flags.writeable = False
     return ids
+
+
+def _numbers(listed: str | None) -> ChunkIds:
+    return np.fromstring(listed, dtype=np.int64, sep=",") if listed else np.empty(0, np.int64)
+
+
+def _expanded(firsts: ChunkIds, counts: ChunkIds) -> ChunkIds:
+    """3, 7 and 2, 3 are 3, 4, 7, 8, 9."""
+    before = np.cumsum(counts) - counts
+    return np.repeat(firsts - before, counts) + np.arange(counts.sum(), dtype=np.int64)
 
 
 def _resolve(connection: sqlite3.Connection, collection_id: int, part: Filter) -> Resolved:

@@ -234,10 +234,7 @@ def commit_document(
             now,
         ),
     ).lastrowid
-    connection.executemany(
-        "INSERT OR IGNORE INTO fields (collection_id, path, kind, is_element, value, document) VALUES (?, ?, ?, ?, ?, ?)",
-        [(item.collection.id, *row, document) for row in field_rows(sent.metadata or {})],
-    )
+    chunk_id: int | None = None
     for ordinal, (piece, vector) in enumerate(zip(prepared.pieces, vectors, strict=True)):
         chunk_id = connection.execute(
             "INSERT INTO chunks (collection_id, document, ordinal, start, stop, headings, text, embed_hash) "
@@ -259,7 +256,15 @@ def commit_document(
         connection.execute(
             "INSERT INTO ops (collection_id, kind, chunk_id) VALUES (?, 'add', ?)", (item.collection.id, chunk_id)
         )
-    return Outcome("replaced" if found else "created", len(prepared.pieces))
+    # One thread writes, so the ids of these chunks are consecutive.
+    chunks = len(prepared.pieces)
+    place = (document, 0 if chunk_id is None else chunk_id - chunks + 1, chunks)
+    connection.executemany(
+        "INSERT OR IGNORE INTO fields (collection_id, path, kind, is_element, value, document, first_chunk, chunks) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        [(item.collection.id, *row, *place) for row in field_rows(sent.metadata or {})],
+    )
+    return Outcome("replaced" if found else "created", chunks)
 
 
 def commit_unchanged(connection: sqlite3.Connection, item: Item) -> Outcome:
