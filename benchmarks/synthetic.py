@@ -107,7 +107,8 @@ def _text(random: np.random.Generator, words: int) -> str:
 
 def _noise(random: np.random.Generator, rows: int) -> NDArray[np.float32]:
     noise = random.normal(size=(rows, DIMENSIONS)) * (_SPREAD / DIMENSIONS**0.5)
-    return noise.astype(np.float32)
+    found: NDArray[np.float32] = noise.astype(np.float32)
+    return found
 
 
 def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
