@@ -8,7 +8,7 @@ from diptych import __version__
 from diptych.commands.admin import check, info
 from diptych.commands.backup import restore, snapshot
 from diptych.commands.demo import demo
-from diptych.commands.documents import ingest, search
+from diptych.commands.documents import delete, ingest, search
 from diptych.commands.jobs import jobs
 from diptych.commands.keys import keys
 from diptych.commands.memories import context, recall, remember
@@ -70,6 +70,7 @@ for command in (
     memory,
     ingest,
     search,
+    delete,
     remember,
     recall,
     context,

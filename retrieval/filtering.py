@@ -94,24 +94,36 @@ class FilterSets:
 
 def find_documents(connection: sqlite3.Connection, collection_id: int, part: Filter) -> list[int]:
     """Row ids of the documents that match, in order."""
-    statement = documents_statement(collection_id, part, _counter(connection))
+    statement = documents_statement(collection_id, part, counter(connection))
     return sorted({row[0] for row in connection.execute(statement.sql, statement.values)})
 
 
 def find_chunks(connection: sqlite3.Connection, collection_id: int, part: Filter) -> ChunkIds:
     """Ids of the chunks of the documents that match: sorted, each once, read-only."""
-    statement = chunks_statement(collection_id, part, _counter(connection))
-    listed = connection.execute(statement.sql, statement.values).fetchone()[0]
-    ids = np.unique(np.fromstring(listed, dtype=np.int64, sep=",")) if listed else np.empty(0, np.int64)
+    statement = chunks_statement(collection_id, part, counter(connection))
+    firsts, counts = connection.execute(statement.sql, statement.values).fetchone()
+    ids = np.unique(_expanded(_numbers(firsts), _numbers(counts)))
     ids.flags.writeable = False
     return ids
+
+
+def _numbers(listed: str | None) -> ChunkIds:
+    return np.fromstring(listed, dtype=np.int64, sep=",") if listed else np.empty(0, np.int64)
+
+
+def _expanded(firsts: ChunkIds, counts: ChunkIds) -> ChunkIds:
+    """3, 7 and 2, 3 are 3, 4, 7, 8, 9."""
+    before = np.cumsum(counts) - counts
+    return np.repeat(firsts - before, counts) + np.arange(counts.sum(), dtype=np.int64)
 
 
 def _resolve(connection: sqlite3.Connection, collection_id: int, part: Filter) -> Resolved:
     return Resolved(find_chunks(connection, collection_id, part), last_sequence(connection, collection_id))
 
 
-def _counter(connection: sqlite3.Connection) -> Count:
+def counter(connection: sqlite3.Connection) -> Count:
+    """How a statement of `filter_sql` learns the sizes of its parts."""
+
     def count(statement: Statement) -> int:
         rows: int = connection.execute(statement.sql, statement.values).fetchone()[0]
         return rows

@@ -14,6 +14,7 @@ from shared.retrieval_messages import (
     Document,
     DocumentPage,
     DocumentsDelete,
+    DocumentsQuery,
     EmbedAnswer,
     EmbedRequest,
     IngestAnswer,
@@ -66,9 +67,8 @@ async def add_documents(service: RetrievalService, call: Call[IngestRequest, Non
     return Reply(200 if call.body.wait and answer.job.status in TERMINAL else 202, answer)
 
 
-async def list_documents(service: RetrievalService, call: Call[None, PageQuery]) -> DocumentPage:
-    collection, query = call.path["collection"], call.query
-    page = await service.document_page(call.principal.tenant, collection, query.cursor, query.limit)
+async def list_documents(service: RetrievalService, call: Call[None, DocumentsQuery]) -> DocumentPage:
+    page = await service.document_page(call.principal.tenant, call.path["collection"], call.query)
     return DocumentPage(items=page.items, next_cursor=page.next_cursor)
 
 
@@ -162,7 +162,7 @@ ROUTES = (
         {200: IngestAnswer, 202: IngestAnswer},
         body=IngestRequest,
     ),
-    _read("GET", _DOCUMENTS, "List documents", list_documents, DocumentPage, query=PageQuery),
+    _read("GET", _DOCUMENTS, "List documents", list_documents, DocumentPage, query=DocumentsQuery),
     _write(
         "POST",
         _DOCUMENTS + "/delete",

@@ -88,6 +88,12 @@ class History:
                 "(SELECT 1 FROM ops o WHERE o.collection_id = c.collection_id AND o.chunk_id = c.id AND o.kind = 'add') "
                 "LIMIT 10"
             )
+            scattered = connection.execute(
+                "SELECT document FROM chunks GROUP BY document HAVING max(id) - min(id) + 1 <> count(*) LIMIT 10"
+            )
+            found += [
+                f"the chunks of document {row[0]} have no consecutive ids, as filters need them" for row in scattered
+            ]
             return found + [f"chunk {row[0]} is missing from ops" for row in unheard]
 
         return await self._database.read(unit)

@@ -5,6 +5,7 @@ import uuid
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
+import msgspec
 import structlog
 
 from retrieval.batcher import Batcher
@@ -20,7 +21,7 @@ from retrieval.search import Searcher
 from retrieval.settings import RetrievalSettings
 from retrieval.store import Store, last_accepted
 from shared.errors import FieldError, InvalidFields, NotFound, invalid
-from shared.filters import parse_filter
+from shared.filters import Filter, parse_filter
 from shared.messages import CheckReport, Deleted, Finding
 from shared.metadata import check_metadata
 from shared.paging import Page
@@ -32,6 +33,7 @@ from shared.retrieval_messages import (
     DocumentIn,
     DocumentInfo,
     DocumentsDelete,
+    DocumentsQuery,
     EmbedAnswer,
     EmbedRequest,
     IngestAnswer,
@@ -119,8 +121,10 @@ class RetrievalService:
     async def document(self, tenant: str, name: str, document_id: str) -> Document:
         return await self.store.document(await self.store.collection(tenant, name), document_id)
 
-    async def document_page(self, tenant: str, name: str, cursor: str | None, limit: int) -> Page[DocumentInfo]:
-        return await self.store.document_page(await self.store.collection(tenant, name), cursor=cursor, limit=limit)
+    async def document_page(self, tenant: str, name: str, query: DocumentsQuery) -> Page[DocumentInfo]:
+        wanted = None if query.filter is None else _filter_of(query.filter)
+        row = await self.store.collection(tenant, name)
+        return await self.store.document_page(row, wanted, cursor=query.cursor, limit=query.limit)
 
     async def delete_document(self, tenant: str, name: str, document_id: str) -> Deleted:
         deleted = await self.delete_documents(tenant, name, DocumentsDelete(ids=[document_id]))
@@ -245,3 +249,12 @@ def _place_of(event_id: str | None) -> int:
     if not event_id.isdecimal() or len(event_id) > _EVENT_ID_DIGITS_MAX:
         raise invalid("header.Last-Event-ID", "is not the id of an event of this service")
     return int(event_id)
+
+
+def _filter_of(text: str) -> Filter:
+    """A filter from a query string."""
+    try:
+        conditions = msgspec.json.decode(text, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise invalid("query.filter", "must be one JSON object") from error
+    return parse_filter(conditions, path="query.filter")

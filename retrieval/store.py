@@ -11,10 +11,13 @@ from datetime import UTC, datetime
 import msgspec
 
 from retrieval.fields import field_rows
+from retrieval.filter_sql import documents_statement
+from retrieval.filtering import counter
 from retrieval.history import last_sequence
 from retrieval.records import CollectionRow, Item, Outcome, PreparedDocument
 from shared.database import Database
 from shared.errors import Conflict, NotFound
+from shared.filters import Filter
 from shared.paging import Page, page_of
 from shared.retrieval_messages import (
     LANGUAGE_DEFAULT,
@@ -122,12 +125,16 @@ class Store:
 
         return await self.database.read(unit)
 
-    async def document_page(self, row: CollectionRow, *, cursor: str | None, limit: int) -> Page[DocumentInfo]:
+    async def document_page(
+        self, row: CollectionRow, wanted: Filter | None, *, cursor: str | None, limit: int
+    ) -> Page[DocumentInfo]:
         def unit(connection: sqlite3.Connection) -> Page[DocumentInfo]:
+            matching = None if wanted is None else documents_statement(row.id, wanted, counter(connection))
             rows = connection.execute(
                 f"SELECT {_DOCUMENT} FROM documents d JOIN collections c ON c.id = d.collection_id "
-                "WHERE d.collection_id = ? AND d.document_id > ? ORDER BY d.document_id LIMIT ?",
-                (row.id, cursor or "", limit + 1),
+                "WHERE d.collection_id = ? AND d.document_id > ? "
+                f"{f'AND d.id IN ({matching.sql})' if matching else ''} ORDER BY d.document_id LIMIT ?",
+                (row.id, cursor or "", *(matching.values if matching else ()), limit + 1),
             ).fetchall()
             return page_of([_document_info(found) for found in rows], limit, key=lambda document: document.id)
 
@@ -212,10 +219,7 @@ def commit_document(
             now,
         ),
     ).lastrowid
-    connection.executemany(
-        "INSERT OR IGNORE INTO fields (collection_id, path, kind, is_element, value, document) VALUES (?, ?, ?, ?, ?, ?)",
-        [(item.collection.id, *row, document) for row in field_rows(sent.metadata or {})],
-    )
+    chunk_id: int | None = None
     for ordinal, (piece, vector) in enumerate(zip(prepared.pieces, vectors, strict=True)):
         chunk_id = connection.execute(
             "INSERT INTO chunks (collection_id, document, ordinal, start, stop, headings, text, embed_hash) "
@@ -237,7 +241,15 @@ def commit_document(
         connection.execute(
             "INSERT INTO ops (collection_id, kind, chunk_id) VALUES (?, 'add', ?)", (item.collection.id, chunk_id)
         )
-    return Outcome("replaced" if found else "created", len(prepared.pieces))
+    # One thread writes, so the ids of these chunks are consecutive.
+    chunks = len(prepared.pieces)
+    place = (document, 0 if chunk_id is None else chunk_id - chunks + 1, chunks)
+    connection.executemany(
+        "INSERT OR IGNORE INTO fields (collection_id, path, kind, is_element, value, document, first_chunk, chunks) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        [(item.collection.id, *row, *place) for row in field_rows(sent.metadata or {})],
+    )
+    return Outcome("replaced" if found else "created", chunks)
 
 
 def commit_unchanged(connection: sqlite3.Connection, item: Item) -> Outcome:

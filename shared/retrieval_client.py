@@ -17,6 +17,7 @@ from shared.retrieval_messages import (
     DocumentIn,
     DocumentPage,
     DocumentsDelete,
+    DocumentsQuery,
     EmbedAnswer,
     EmbedRequest,
     Fusion,
@@ -72,8 +73,16 @@ class RetrievalClient(ServiceClient):
             timeout_s = max(self.timeout_s, _WAIT_TIMEOUT_S)
         return await self._call("POST", path, IngestAnswer, body=request, timeout_s=timeout_s)
 
-    async def documents(self, collection: str, *, cursor: str | None = None, limit: int = 100) -> DocumentPage:
-        query = PageQuery(cursor=cursor, limit=limit)
+    async def documents(
+        self,
+        collection: str,
+        *,
+        filter: Mapping[str, Any] | None = None,  # noqa: A002 - the protocol's word
+        cursor: str | None = None,
+        limit: int = 100,
+    ) -> DocumentPage:
+        text = None if filter is None else msgspec.json.encode(filter).decode()
+        query = DocumentsQuery(filter=text, cursor=cursor, limit=limit)
         return await self._call("GET", f"{_collection(collection)}/documents", DocumentPage, query=query)
 
     async def document(self, collection: str, document_id: str) -> Document:

@@ -331,5 +331,11 @@ class EmbedAnswer(Answer, frozen=True, kw_only=True):
     vectors: Vectors
 
 
+class DocumentsQuery(PageQuery, frozen=True, kw_only=True):
+    """`filter` is a filter as JSON text; search and delete take it as an object."""
+
+    filter: Text | None = None
+
+
 class JobsQuery(PageQuery, frozen=True, kw_only=True):
     status: JobStatus | None = None

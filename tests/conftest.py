@@ -10,6 +10,9 @@ from blockbuster import BlockBuster, blockbuster_ctx
 
 from tests.harness import RunningMemory, RunningRetrieval, running_memory, running_retrieval
 
+# Read when haystack is imported; by default it reports its use to its makers.
+os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
+
 
 @pytest.fixture(autouse=True)
 def _no_blocking_calls(request: pytest.FixtureRequest) -> Iterator[BlockBuster | None]:

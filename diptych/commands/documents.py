@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import click
+import msgspec
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
@@ -149,6 +150,25 @@ def _batches(files: Sequence[SourceFile]) -> Iterator[list[SourceFile]]:
         yield batch
 
 
+def _conditions(_context: click.Context, _parameter: click.Parameter, value: str | None) -> dict[str, Any] | None:
+    """The server knows what a filter may say; here it only has to be an object."""
+    if value is None:
+        return None
+    try:
+        return msgspec.json.decode(value, type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise click.BadParameter(f"must be one JSON object: {error}") from error
+
+
+filter_option = click.option(
+    "--filter",
+    "conditions",
+    callback=_conditions,
+    metavar="JSON",
+    help='Only documents whose metadata matches, as in \'{"team": "platform", "year": {"$gte": 2024}}\'.',
+)
+
+
 @click.command()
 @click.argument("query")
 @click.option("--collection", "-c", "collections", multiple=True, help="Repeat for several; all when left out.")
@@ -160,6 +180,7 @@ def _batches(files: Sequence[SourceFile]) -> Iterator[list[SourceFile]]:
     help="By meaning (dense), by words (lexical), or both.",
 )
 @click.option("--limit", "-n", default=5, show_default=True, help="How many to show.")
+@filter_option
 @click.option("--explain", is_flag=True, help="Show how the search was done and what each stage took.")
 @json_option
 @click.pass_obj
@@ -170,12 +191,13 @@ async def search(
     collections: tuple[str, ...],
     mode: Any,
     limit: int,
+    conditions: dict[str, Any] | None,
     explain: bool,  # noqa: FBT001 - click passes flags by name
 ) -> None:
     """Find the passages that answer QUERY."""
     async with options.retrieval() as client:
         answer = await client.search(
-            query, collections=list(collections) or None, mode=mode, limit=limit, explain=explain
+            query, collections=list(collections) or None, mode=mode, limit=limit, filter=conditions, explain=explain
         )
     if options.as_json:
         show_json(answer)
@@ -186,6 +208,23 @@ async def search(
         out.print("No passages found.")
     if answer.plan:
         out.print(f"[dim]{answer.plan.mode}, {answer.took_ms} ms: {answer.plan.stages_ms}[/dim]")
+
+
+@click.command()
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.option("--collection", "-c", required=True, help="Whose documents.")
+@filter_option
+@json_option
+@click.pass_obj
+@command
+async def delete(options: Options, ids: tuple[str, ...], collection: str, conditions: dict[str, Any] | None) -> None:
+    """Delete documents by their IDs, or all that a filter matches."""
+    async with options.retrieval() as client:
+        answer = await client.delete_documents(collection, ids or None, filter=conditions)
+    if options.as_json:
+        show_json(answer)
+    else:
+        out.print(f"{escape(collection)}: {answer.deleted} deleted")
 
 
 def print_hit(rank: int, hit: Hit) -> None:

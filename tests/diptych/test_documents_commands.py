@@ -206,3 +206,24 @@ async def test_a_key_is_sent_from_the_option_or_the_environment(shell: Shell, tm
     assert "send `Authorization: Bearer KEY`" in without.err
     assert "this key lacks the scope 'retrieval:write'" in not_enough.err
     assert token not in without.err + with_option.out + with_option.err + not_enough.err
+
+
+async def test_a_filter_narrows_a_search_and_chooses_what_is_deleted(shell: Shell, retrieval: RunningRetrieval) -> None:
+    documents = [
+        {"id": f"d{year}", "text": "the same words", "metadata": {"year": year}} for year in (2019, 2020, 2021)
+    ]
+    await retrieval.client.ingest("notes", documents)
+
+    found = await shell.run("--json", "search", "same words", "--filter", '{"year": {"$gte": 2020}}')
+    refused = await shell.run("search", "same words", "--filter", '{"year": {"$gte": null}}')
+    wrong = await shell.run("search", "same words", "--filter", "[1]")
+    deleted = await shell.run("delete", "-c", "notes", "--filter", '{"year": 2019}')
+    by_id = await shell.run("--json", "delete", "-c", "notes", "d2020", "d1")
+    nothing = await shell.run("delete", "-c", "notes")
+
+    assert {hit.document_id for hit in decode(found.out.encode(), JSON, SearchAnswer).hits} == {"d2020", "d2021"}
+    assert (refused.code, wrong.code, nothing.code) == (2, 2, 2)
+    assert "$.filter.year.$gte" in refused.err
+    assert deleted.out == "notes: 1 deleted\n"
+    assert by_id.json == {"deleted": 1}
+    assert [each.id for each in (await retrieval.client.documents("notes")).items] == ["d2021"]

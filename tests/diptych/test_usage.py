@@ -22,6 +22,7 @@ COMMANDS = {
     "keys create": ["--tenant", "--name", "--scope"],
     "keys list": [],
     "keys revoke": ["KEY_ID"],
+    "delete": ["ID", "--collection", "--filter"],
     "check": [],
     "info": [],
     "demo": ["--question"],

@@ -1,0 +1,1 @@
+"""Diptych inside the frameworks that agents are built with. Each module needs its framework, an optional dependency."""
