@@ -25,7 +25,7 @@ from shared.vectors import Float32Array
 
 VectorStorage = Literal["float32", "float16"]
 EXACT_CHUNKS_MAX: Final = 50_000
-_DTYPES: Final[dict[VectorStorage, type[np.floating[Any]]]] = {"float32": np.float32, "float16": np.float16}
+DTYPES: Final[dict[VectorStorage, type[np.floating[Any]]]] = {"float32": np.float32, "float16": np.float16}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class DenseIndex:
         self._exact_chunks_max = exact_chunks_max
         self._writing = threading.Lock()
         self._upkeeping = threading.Lock()
-        self._growing = GrowingRows(dimensions, _DTYPES[storage])
+        self._growing = GrowingRows(dimensions, DTYPES[storage])
         self._state = DenseState(self._growing.rows(), None, 0)
 
     def __len__(self) -> int:
@@ -90,11 +90,11 @@ class DenseIndex:
                 self._growing.append(added[is_new], codes, np.flatnonzero(is_new))
             self._state = DenseState(self._growing.rows(), self._state.lists, changes.sequence)
 
-    def restore(self, state: DenseState) -> None:
-        """Takes over what a snapshot holds, all of it alive, in place of everything here."""
+    def restore(self, growing: GrowingRows, lists: Lists | None, sequence: int) -> None:
+        """Takes over what a snapshot held, in place of everything here."""
         with self._upkeeping, self._writing:
-            self._growing = GrowingRows.holding(state.rows)
-            self._state = state
+            self._growing = growing
+            self._state = DenseState(growing.rows(), lists, sequence)
 
     def search(self, vector: Float32Array, limit: int, allowed: Int64Array | None = None) -> dict[int, float]:
         """The `limit` chunks nearest to a unit vector of shape (d,), best first, with their cosine similarity.
@@ -173,7 +173,7 @@ class DenseIndex:
         if state.rows.order is not None:  # put in order of ids, which is what finding them is quick in
             kept = kept[np.argsort(state.rows.ids[kept])]
             lists = None
-        growing = GrowingRows(self.dimensions, _DTYPES[self.storage], capacity=len(kept) + len(kept) // 8)
+        growing = GrowingRows(self.dimensions, DTYPES[self.storage], capacity=len(kept) + len(kept) // 8)
         growing.append(state.rows.ids[kept], state.rows.codes, kept)
         if lists is not None:
             list_of = lists.list_of[kept[kept < lists.listed]]
@@ -187,7 +187,7 @@ class DenseIndex:
             self._state = DenseState(growing.rows(), lists, self._state.sequence)
 
     def _encoded(self, vectors: Float32Array) -> Codes:
-        return np.asarray(vectors, dtype=_DTYPES[self.storage]).reshape(-1, self.dimensions)
+        return np.asarray(vectors, dtype=DTYPES[self.storage]).reshape(-1, self.dimensions)
 
 
 def _all_rows(state: DenseState) -> Int64Array | None:
