@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from diptych import __version__
-from diptych.commands.admin import check, info
+from diptych.commands.admin import check, info, rebuild
 from diptych.commands.demo import demo
 from diptych.commands.documents import ingest, search
 from diptych.commands.keys import keys
@@ -62,5 +62,5 @@ def main(
     context.obj = Options(retrieval_url, memory_url, api_key, data_dir.expanduser(), keys_path, as_json, timeout_s)
 
 
-for command in (up, retrieval, memory, ingest, search, remember, recall, context, keys, check, info, demo):
+for command in (up, retrieval, memory, ingest, search, remember, recall, context, keys, check, rebuild, info, demo):
     main.add_command(command)

@@ -23,6 +23,7 @@ from retrieval.search import Searcher
 from retrieval.service import RetrievalService
 from retrieval.settings import RetrievalSettings
 from retrieval.store import Store
+from retrieval.tending import lower_priority
 from shared.database import Database
 from shared.errors import SettingsError
 from shared.server import SERVER, SERVICE, build_app, make_server
@@ -69,7 +70,10 @@ async def _start(app: web.Application, settings: RetrievalSettings, load: LoadEm
     )
     batcher.start()
     stack.push_async_callback(batcher.close)
-    projections = Projections(store, history, batcher, settings.directory / "lexical", threads=search_threads)
+    tending_threads = open_pool(stack, 1, name="tending", initializer=lower_priority)
+    projections = Projections(
+        store, history, batcher, settings, threads=search_threads, tending_threads=tending_threads
+    )
     stack.push_async_callback(projections.close)
     jobs = Jobs(database, queue_documents_max=settings.ingest_queue_documents_max, keep_days=settings.jobs_keep_days)
     ingest = Ingest(
@@ -110,11 +114,9 @@ async def _start(app: web.Application, settings: RetrievalSettings, load: LoadEm
 
 
 async def _warm(service: RetrievalService, ingest: Ingest, rows: list[CollectionRow]) -> None:
-    """Loads the model, catches every projection up with the truth, and takes up unfinished jobs."""
+    """Loads the model and takes up unfinished jobs. Projections are opened by whoever needs them."""
     await service.batcher.embedder()
     await service.projections.remove_orphans(rows)
-    for row in rows:
-        await service.projections.of(row)
     await ingest.start(rows)
     log.info("ready", collections=len(rows))
 

@@ -10,20 +10,19 @@ in its place at once: a search sees all of a change or nothing of it, and lists 
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 
-from retrieval.dense_plan import DensePlan, Upkeep, choose_plan, choose_upkeep
+from retrieval.dense_plan import DensePlan, Upkeep, VectorStorage, choose_plan, choose_upkeep
 from retrieval.kernels import Codes, Int64Array, decoded, inner_products
 from retrieval.lists import Lists, fold, train, with_members
 from retrieval.records import VectorChanges
 from retrieval.vector_rows import GrowingRows, Rows
 from shared.vectors import Float32Array
 
-VectorStorage = Literal["float32", "float16"]
 EXACT_CHUNKS_MAX: Final = 50_000
 DTYPES: Final[dict[VectorStorage, type[np.floating[Any]]]] = {"float32": np.float32, "float16": np.float16}
 
@@ -146,15 +145,18 @@ class DenseIndex:
             exact_chunks_max=self._exact_chunks_max,
         )
 
-    def upkeep(self) -> Upkeep | None:
-        """Takes one step of upkeep, if one is due; says which. Milliseconds to minutes; searches and changes go on."""
+    def upkeep(self, is_stopping: Callable[[], bool] = lambda: False) -> Upkeep | None:
+        """Takes one step of upkeep, if one is due; says which. Milliseconds to minutes; searches and changes go on.
+
+        Raises UpkeepStopped, with nothing changed, soon after `is_stopping` says so.
+        """
         with self._upkeeping:
             step, state = self.next_upkeep(), self._state
             match step:
                 case "train":
-                    self._take(train(state.rows))
+                    self._take(train(state.rows, is_stopping=is_stopping))
                 case "fold" if state.lists is not None:
-                    self._take(fold(state.lists, state.rows))
+                    self._take(fold(state.lists, state.rows, is_stopping=is_stopping))
                 case "flatten":
                     self._take(None)
                 case "compact":

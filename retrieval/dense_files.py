@@ -8,6 +8,7 @@ manifest (cut short, changed, of another model or form) is refused as a whole; t
 import contextlib
 import hashlib
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.dense import DTYPES, DenseIndex, DenseState, VectorStorage
+from retrieval.dense import DTYPES, DenseIndex, DenseState
+from retrieval.dense_plan import VectorStorage
 from retrieval.kernels import Codes, Int64Array
 from retrieval.lists import Lists, with_members
 from retrieval.vector_rows import GrowingRows
@@ -63,7 +65,8 @@ def save(directory: Path, index: DenseIndex, model: str) -> Manifest:
     name = f"{state.sequence}-{uuid.uuid4().hex}.vectors"
     digest, size = hashlib.sha256(), 0
     living = state.rows.living_rows()
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.callback((directory / name).unlink, missing_ok=True)
         with (directory / name).open("xb") as file:
             for piece in _pieces(state, living):
                 content = piece.data.cast("B") if piece.size else b""
@@ -84,9 +87,7 @@ def save(directory: Path, index: DenseIndex, model: str) -> Manifest:
             sha256=digest.hexdigest(),
         )
         _publish(directory, manifest)
-    except BaseException:
-        (directory / name).unlink(missing_ok=True)
-        raise
+        stack.pop_all()
     _remove_others(directory, keep={_MANIFEST, name})
     return manifest
 
@@ -133,6 +134,10 @@ def problems(directory: Path) -> list[str]:
     except (OSError, msgspec.DecodeError) as error:
         return [f"the snapshot of the dense index cannot be read: {error}"]
     return [] if digest.hexdigest() == manifest.sha256 else ["the snapshot of the dense index is damaged"]
+
+
+def remove(directory: Path) -> None:
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def _shape(state: DenseState, living: Int64Array) -> ListsShape | None:

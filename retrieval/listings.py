@@ -6,6 +6,8 @@ than replaying how it came about.
 """
 
 import sqlite3
+from dataclasses import dataclass
+from typing import Final
 
 import msgspec
 
@@ -14,19 +16,25 @@ from retrieval.records import ChunkTexts, TextChanges, VectorChanges
 from shared.database import Database
 
 # One unit of pruning holds the writer for a few milliseconds.
-PRUNED_ROWS_PER_UNIT = 2000
+PRUNED_ROWS_PER_UNIT: Final = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A collection's sequence, and the one up to which its history has been pruned."""
+
+    sequence: int
+    pruned: int
 
 
 class Listings:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def standing(self, collection_id: int) -> tuple[int, int]:
-        """The collection's sequence, and the one up to which its history has been pruned."""
-
-        def unit(connection: sqlite3.Connection) -> tuple[int, int]:
+    async def standing(self, collection_id: int) -> Standing:
+        def unit(connection: sqlite3.Connection) -> Standing:
             found = connection.execute("SELECT pruned FROM collections WHERE id = ?", (collection_id,)).fetchone()
-            return last_sequence(connection, collection_id), found[0] if found else 0
+            return Standing(last_sequence(connection, collection_id), found[0] if found else 0)
 
         return await self._database.read(unit)
 

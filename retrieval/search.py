@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,8 +12,9 @@ import structlog
 from prometheus_client import CollectorRegistry, Histogram
 
 from retrieval.batcher import Batcher
+from retrieval.indexes import CollectionIndexes
 from retrieval.lexical import DamagedIndex
-from retrieval.projections import CollectionIndexes, Projections
+from retrieval.projections import Projections
 from retrieval.records import CollectionRow
 from retrieval.store import Store
 from shared.errors import Unavailable, invalid
@@ -76,11 +78,8 @@ class Searcher:
         _check(request)
         names = request.collections or ([request.collection] if request.collection else None)
         rows = await self._store.collections(tenant, names)
-        indexes = [await self._projections.of(row) for row in rows]
         clock.add("resolve", started)
-        dense, lexical = await asyncio.gather(
-            self._dense_leg(request, indexes, clock), self._lexical_leg(request, indexes, clock)
-        )
+        dense, lexical, plans = await self._ask(request, rows, clock)
         fusion = _fusion_of(request, rows)
         before = time.perf_counter()
         scored = _fuse(request.mode, dense, lexical, fusion)[: request.limit]
@@ -93,10 +92,29 @@ class Searcher:
             self._seconds.labels(stage).observe(spent_ms / 1000.0)
         return SearchAnswer(
             hits=hits if request.max_tokens is None else _within(hits, request.max_tokens),
-            sequence=min((each.sequence for each in indexes), default=0),
+            sequence=min((each.sequence for each in plans), default=0),
             took_ms=round((time.perf_counter() - started) * 1000.0, 3),
-            plan=await self._plan(request, indexes, fusion, clock) if request.explain else None,
+            plan=await self._plan(request, plans, fusion, clock) if request.explain else None,
         )
+
+    async def _ask(
+        self, request: SearchRequest, rows: Sequence[CollectionRow], clock: _Clock
+    ) -> tuple[dict[int, float], dict[int, float], list[CollectionPlan]]:
+        """Both legs over all collections, and how each was asked. Many are asked one slice after the other."""
+        dense: dict[int, float] = {}
+        lexical: dict[int, float] = {}
+        plans: list[CollectionPlan] = []
+        before = time.perf_counter()
+        async with aclosing(self._projections.in_slices(rows)) as slices:
+            async for indexes in slices:
+                clock.add("resolve", before)
+                found = await asyncio.gather(
+                    self._dense_leg(request, indexes, clock), self._lexical_leg(request, indexes, clock)
+                )
+                dense, lexical = (_best(legs, request.candidates) for legs in zip((dense, lexical), found, strict=True))
+                plans += [_collection_plan(request, each) for each in indexes]
+                before = time.perf_counter()
+        return dense, lexical, plans
 
     async def _dense_leg(
         self, request: SearchRequest, indexes: Sequence[CollectionIndexes], clock: _Clock
@@ -144,27 +162,26 @@ class Searcher:
             raise invalid("$.vector", "all numbers are zero, so it points nowhere")
         return np.asarray(vector / norm, dtype=np.float32)
 
-    async def _plan(
-        self, request: SearchRequest, indexes: Sequence[CollectionIndexes], fusion: Fusion, clock: _Clock
-    ) -> Plan:
-        has_text = request.query is not None
+    async def _plan(self, request: SearchRequest, plans: list[CollectionPlan], fusion: Fusion, clock: _Clock) -> Plan:
         return Plan(
             mode=request.mode,
             fusion=fusion,
             candidates=request.candidates,
             model=(await self._batcher.embedder()).name,
-            collections=[
-                CollectionPlan(
-                    collection=each.row.name,
-                    dense="off" if request.mode == "lexical" else each.dense.plan(),
-                    lexical="bm25" if request.mode != "dense" and has_text else "off",
-                    chunks=len(each.dense),
-                    sequence=each.sequence,
-                )
-                for each in indexes
-            ],
+            collections=plans,
             stages_ms=Stages(**{stage: round(spent, 3) for stage, spent in clock.spent_ms.items()}),
         )
+
+
+def _collection_plan(request: SearchRequest, indexes: CollectionIndexes) -> CollectionPlan:
+    has_text = request.query is not None
+    return CollectionPlan(
+        collection=indexes.row.name,
+        dense="off" if request.mode == "lexical" else indexes.dense.plan(),
+        lexical="bm25" if request.mode != "dense" and has_text else "off",
+        chunks=len(indexes.dense),
+        sequence=indexes.sequence,
+    )
 
 
 def _check(request: SearchRequest) -> None:

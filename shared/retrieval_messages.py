@@ -254,5 +254,13 @@ class EmbedAnswer(Answer, frozen=True, kw_only=True):
     vectors: Vectors
 
 
+class Rebuilt(Answer, frozen=True, kw_only=True):
+    """What the new indexes hold."""
+
+    collection: str
+    chunks: int
+    sequence: int
+
+
 class JobsQuery(PageQuery, frozen=True, kw_only=True):
     status: JobStatus | None = None

@@ -14,9 +14,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from retrieval.dense import DenseIndex, VectorStorage
+from retrieval.dense import DenseIndex
 from retrieval.dense_files import BadSnapshot, load, problems, save
-from retrieval.dense_plan import choose_plan, choose_upkeep
+from retrieval.dense_plan import VectorStorage, choose_plan, choose_upkeep
 from retrieval.kernels import Int64Array
 from retrieval.records import VectorChanges
 from shared.vectors import Float32Array
