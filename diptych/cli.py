@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from diptych import __version__
-from diptych.commands.admin import check, info
+from diptych.commands.admin import check, info, rebuild
 from diptych.commands.backup import restore, snapshot
 from diptych.commands.demo import demo
 from diptych.commands.documents import delete, ingest, search
@@ -77,6 +77,7 @@ for command in (
     jobs,
     keys,
     check,
+    rebuild,
     info,
     snapshot,
     restore,

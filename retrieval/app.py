@@ -33,6 +33,7 @@ from retrieval.search import Searcher
 from retrieval.service import RetrievalService
 from retrieval.settings import RetrievalSettings
 from retrieval.store import Store
+from retrieval.tending import lower_priority
 from retrieval.vectorizing import Vectorizer
 from shared.database import Database
 from shared.errors import SettingsError
@@ -81,7 +82,10 @@ async def _start(app: web.Application, settings: RetrievalSettings, load: LoadEm
     )
     batcher.start()
     stack.push_async_callback(batcher.close)
-    projections = Projections(store, history, batcher, settings.directory / "lexical", threads=search_threads)
+    tending_threads = open_pool(stack, 1, name="tending", initializer=lower_priority)
+    projections = Projections(
+        store, history, batcher, settings, threads=search_threads, tending_threads=tending_threads
+    )
     stack.push_async_callback(projections.close)
     jobs, runner, feed = _start_jobs(
         settings, database, store, projections, batcher, threads=ingest_threads, registry=registry
@@ -156,12 +160,10 @@ def _start_jobs(
 
 
 async def _warm(service: RetrievalService, runner: JobRunner, reranker: Reranker, rows: list[CollectionRow]) -> None:
-    """Loads the model, catches every projection up with the truth, and takes up unfinished jobs."""
+    """Loads the models and takes up unfinished jobs. Projections are opened by whoever needs them."""
     await service.batcher.embedder()
     await reranker.start()
     await service.projections.remove_orphans(rows)
-    for row in rows:
-        await service.projections.of(row)
     await runner.start(rows)
     log.info("ready", collections=len(rows))
 

@@ -10,22 +10,25 @@ in its place at once: a search sees all of a change or nothing of it, and lists 
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from retrieval.dense_plan import DensePlan, Upkeep, choose_plan, choose_upkeep
+from retrieval.dense_plan import DensePlan, Upkeep, VectorStorage, choose_plan, choose_upkeep
 from retrieval.kernels import Codes, Int64Array, decoded, inner_products
 from retrieval.lists import Lists, fold, train, with_members
 from retrieval.records import VectorChanges
 from retrieval.vector_rows import GrowingRows, Rows
 from shared.vectors import Float32Array
 
-VectorStorage = Literal["float32", "float16"]
+Float64Array = NDArray[np.float64]
+# A piece that fits the cache.
+_SUMMED_ROWS: Final = 8192
 EXACT_CHUNKS_MAX: Final = 50_000
-_DTYPES: Final[dict[VectorStorage, type[np.floating[Any]]]] = {"float32": np.float32, "float16": np.float16}
+DTYPES: Final[dict[VectorStorage, type[np.floating[Any]]]] = {"float32": np.float32, "float16": np.float16}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ class DenseIndex:
         self._exact_chunks_max = exact_chunks_max
         self._writing = threading.Lock()
         self._upkeeping = threading.Lock()
-        self._growing = GrowingRows(dimensions, _DTYPES[storage])
+        self._growing = GrowingRows(dimensions, DTYPES[storage])
         self._state = DenseState(self._growing.rows(), None, 0)
         # Of the living vectors, in more precision than they have, since it is added to and taken from for ever.
         self._sum = np.zeros(dimensions, dtype=np.float64)
@@ -94,11 +97,12 @@ class DenseIndex:
                 self._growing.append(added[is_new], codes, np.flatnonzero(is_new))
             self._state = DenseState(self._growing.rows(), self._state.lists, changes.sequence)
 
-    def restore(self, state: DenseState) -> None:
-        """Takes over what a snapshot holds, all of it alive, in place of everything here."""
+    def restore(self, growing: GrowingRows, lists: Lists | None, sequence: int) -> None:
+        """Takes over what a snapshot held, in place of everything here."""
         with self._upkeeping, self._writing:
-            self._growing = GrowingRows.holding(state.rows)
-            self._state = state
+            self._growing = growing
+            self._sum = _sum_of(growing.rows())
+            self._state = DenseState(growing.rows(), lists, sequence)
 
     def search(self, vector: Float32Array, limit: int, allowed: Int64Array | None = None) -> dict[int, float]:
         """The `limit` chunks nearest to a unit vector of shape (d,), best first, with their cosine similarity.
@@ -155,15 +159,18 @@ class DenseIndex:
             exact_chunks_max=self._exact_chunks_max,
         )
 
-    def upkeep(self) -> Upkeep | None:
-        """Takes one step of upkeep, if one is due; says which. Milliseconds to minutes; searches and changes go on."""
+    def upkeep(self, is_stopping: Callable[[], bool] = lambda: False) -> Upkeep | None:
+        """Takes one step of upkeep, if one is due; says which. Milliseconds to minutes; searches and changes go on.
+
+        Raises UpkeepStopped, with nothing changed, soon after `is_stopping` says so.
+        """
         with self._upkeeping:
             step, state = self.next_upkeep(), self._state
             match step:
                 case "train":
-                    self._take(train(state.rows))
+                    self._take(train(state.rows, is_stopping=is_stopping))
                 case "fold" if state.lists is not None:
-                    self._take(fold(state.lists, state.rows))
+                    self._take(fold(state.lists, state.rows, is_stopping=is_stopping))
                 case "flatten":
                     self._take(None)
                 case "compact":
@@ -182,7 +189,7 @@ class DenseIndex:
         if state.rows.order is not None:  # put in order of ids, which is what finding them is quick in
             kept = kept[np.argsort(state.rows.ids[kept])]
             lists = None
-        growing = GrowingRows(self.dimensions, _DTYPES[self.storage], capacity=len(kept) + len(kept) // 8)
+        growing = GrowingRows(self.dimensions, DTYPES[self.storage], capacity=len(kept) + len(kept) // 8)
         growing.append(state.rows.ids[kept], state.rows.codes, kept)
         if lists is not None:
             list_of = lists.list_of[kept[kept < lists.listed]]
@@ -196,7 +203,15 @@ class DenseIndex:
             self._state = DenseState(growing.rows(), lists, self._state.sequence)
 
     def _encoded(self, vectors: Float32Array) -> Codes:
-        return np.asarray(vectors, dtype=_DTYPES[self.storage]).reshape(-1, self.dimensions)
+        return np.asarray(vectors, dtype=DTYPES[self.storage]).reshape(-1, self.dimensions)
+
+
+def _sum_of(rows: Rows) -> Float64Array:
+    total = np.zeros(rows.codes.shape[1], dtype=np.float64)
+    for start in range(0, len(rows), _SUMMED_ROWS):
+        part = slice(start, start + _SUMMED_ROWS)
+        total += rows.codes[part][rows.live[part]].sum(axis=0, dtype=np.float64)
+    return total
 
 
 def _all_rows(state: DenseState) -> Int64Array | None:

@@ -9,6 +9,7 @@ import math
 from typing import Final, Literal
 
 DensePlan = Literal["exact", "exact_subset", "approximate", "approximate_filtered"]
+VectorStorage = Literal["float32", "float16"]
 Upkeep = Literal["compact", "flatten", "train", "fold"]
 
 # Scanned in about 3 ms, whatever else the collection holds.

@@ -23,6 +23,7 @@ from shared.retrieval_messages import (
     JobEvent,
     JobPage,
     JobsQuery,
+    Rebuilt,
     SearchAnswer,
     SearchRequest,
 )
@@ -60,6 +61,10 @@ async def get_collection(service: RetrievalService, call: Call[None, None]) -> C
 
 async def delete_collection(service: RetrievalService, call: Call[None, None]) -> Deleted:
     return await service.delete_collection(call.principal.tenant, call.path["collection"])
+
+
+async def rebuild(service: RetrievalService, call: Call[None, None]) -> Rebuilt:
+    return await service.rebuild(call.principal.tenant, call.path["collection"])
 
 
 async def add_documents(service: RetrievalService, call: Call[IngestRequest, None]) -> Reply:
@@ -154,6 +159,14 @@ ROUTES = (
     _read("GET", "/v1/collections", "List collections", list_collections, CollectionPage, query=PageQuery),
     _read("GET", _COLLECTION, "One collection with its counts", get_collection, Collection),
     _write("DELETE", _COLLECTION, "Delete a collection and everything in it", delete_collection, {200: Deleted}),
+    _write(
+        "POST",
+        _COLLECTION + "/rebuild",
+        "Make the collection's indexes anew from the truth, while searches go on",
+        rebuild,
+        {200: Rebuilt},
+        takes_long=True,
+    ),
     _write(
         "POST",
         _DOCUMENTS,

@@ -30,7 +30,7 @@ class History:
                 "WHERE o.collection_id = ? AND o.seq > ? AND o.seq <= ? AND o.kind = 'add' ORDER BY o.seq",
                 (model, collection_id, after, sequence),
             ).fetchall()
-            return VectorChanges(sequence, [found[0] for found in rows], _stack([found[1] for found in rows]), removed)
+            return VectorChanges(sequence, [found[0] for found in rows], stacked([found[1] for found in rows]), removed)
 
         return await self._database.read(unit)
 
@@ -84,7 +84,9 @@ class History:
             )
             found += [f"chunk {row[0]} is not the text at its offsets" for row in shifted]
             unheard = connection.execute(
-                "SELECT c.id FROM chunks c WHERE NOT EXISTS "
+                # Chunks and their ops are numbered in the same order, so those that came before are pruned too.
+                "SELECT c.id FROM chunks c JOIN collections n ON n.id = c.collection_id "
+                "WHERE c.id > n.pruned_chunk AND NOT EXISTS "
                 "(SELECT 1 FROM ops o WHERE o.collection_id = c.collection_id AND o.chunk_id = c.id AND o.kind = 'add') "
                 "LIMIT 10"
             )
@@ -119,7 +121,7 @@ def _span_of_changes(
     return rows[-1][0], [row[2] for row in rows if row[1] == "remove"]
 
 
-def _stack(vectors: Sequence[bytes]) -> Float32Array:
+def stacked(vectors: Sequence[bytes]) -> Float32Array:
     if not vectors:
         return np.empty((0, 0), dtype=np.float32)
     return np.frombuffer(b"".join(vectors), dtype="<f4").reshape(len(vectors), -1).astype(np.float32, copy=False)

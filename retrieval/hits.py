@@ -11,7 +11,10 @@ from shared.vectors import Float32Array
 
 
 def read_hits(
-    connection: sqlite3.Connection, scored: Sequence[tuple[int, float]], scores: dict[int, LegScores]
+    connection: sqlite3.Connection,
+    scored: Sequence[tuple[int, float]],
+    scores: dict[int, LegScores],
+    duplicates: dict[int, list[int]],
 ) -> list[Hit]:
     """Hits in the given order; a chunk that went away meanwhile is left out."""
     rows = connection.execute(
@@ -21,7 +24,11 @@ def read_hits(
         (_listed(chunk_id for chunk_id, _ in scored),),
     )
     found = {row[0]: row[1:] for row in rows}
-    return [_hit(chunk_id, score, scores[chunk_id], found[chunk_id]) for chunk_id, score in scored if chunk_id in found]
+    return [
+        _hit(chunk_id, score, scores[chunk_id], found[chunk_id], duplicates.get(chunk_id))
+        for chunk_id, score in scored
+        if chunk_id in found
+    ]
 
 
 def read_texts(connection: sqlite3.Connection, chunk_ids: Iterable[int]) -> dict[int, str]:
@@ -56,7 +63,7 @@ def _listed(chunk_ids: Iterable[int]) -> str:
     return msgspec.json.encode(list(chunk_ids)).decode()
 
 
-def _hit(chunk_id: int, score: float, scores: LegScores, row: tuple[str, ...]) -> Hit:
+def _hit(chunk_id: int, score: float, scores: LegScores, row: tuple[str, ...], duplicates: list[int] | None) -> Hit:
     return Hit(
         chunk_id=chunk_id,
         document_id=row[0],
@@ -70,4 +77,5 @@ def _hit(chunk_id: int, score: float, scores: LegScores, row: tuple[str, ...]) -
         start=int(row[6]),
         end=int(row[7]),
         metadata=msgspec.json.decode(row[8]),
+        duplicates=duplicates,
     )

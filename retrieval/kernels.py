@@ -56,19 +56,19 @@ def decoded(codes: Codes) -> Float32Array:
     return found
 
 
-def find_centroids(sample: Float32Array, count: int, *, rounds: int, seed: int) -> Float32Array:
-    """Spherical k-means: `count` unit vectors, shape (count, d), that stand for the sample of unit vectors, shape (n, d)."""
+def improve_centroids(sample: Float32Array, centroids: Float32Array, *, seed: int) -> Float32Array:
+    """One round of spherical k-means: unit vectors, shape (count, d), that stand better for the sample, shape (n, d)."""
     _use_one_thread()
     clustering = faiss.Kmeans(
         sample.shape[1],
-        count,
-        niter=rounds,
+        len(centroids),
+        niter=1,
         spherical=True,
         seed=seed,
         min_points_per_centroid=1,
         max_points_per_centroid=len(sample),
     )
-    clustering.train(np.ascontiguousarray(sample))
+    clustering.train(np.ascontiguousarray(sample), init_centroids=np.ascontiguousarray(centroids))
     found: Float32Array = np.ascontiguousarray(clustering.centroids, dtype=np.float32)
     return found
 

@@ -7,17 +7,18 @@ its lexical leg asked ahead.
 
 import time
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
 from retrieval.filtering import ChunkIds, Resolved
 from retrieval.hybrid import levels_of_dense, levels_of_lexical
+from retrieval.indexes import CollectionIndexes
 from retrieval.lexical import DamagedIndex
-from retrieval.projections import CollectionIndexes
 from shared.errors import DiptychError
 from shared.fusion import Leg, fuse, fuse_adaptive, ranked
-from shared.retrieval_messages import FilterPlan, Fusion, LexicalNarrowing, SearchMode
+from shared.retrieval_messages import CollectionPlan, FilterPlan, Fusion, LexicalNarrowing, SearchRequest
 from shared.vectors import Float32Array
 
 STAGES: Final = ("resolve", "filter", "embed", "dense", "lexical", "fuse", "rerank", "fetch")
@@ -53,8 +54,9 @@ class Searched:
     indexes: CollectionIndexes
     resolved: Resolved | None = None
     narrowing: LexicalNarrowing = "off"
-    dense: Leg = field(default_factory=dict)
-    lexical: Leg = field(default_factory=dict)
+    dense: dict[int, float] = field(default_factory=dict)
+    # None until it was asked.
+    lexical: dict[int, float] | None = None
 
     @property
     def allowed(self) -> ChunkIds | None:
@@ -64,7 +66,28 @@ class Searched:
     def is_empty(self) -> bool:
         return self.resolved is not None and len(self.resolved.chunk_ids) == 0
 
-    def filter_plan(self) -> FilterPlan | None:
+    def ask_lexical(self, query: str, limit: int) -> None:
+        """Raises DamagedIndex."""
+        if self.allowed is None:
+            self.lexical = self.indexes.lexical.search(query, limit)
+        else:
+            self.lexical, self.narrowing = self.indexes.lexical.search_within(query, limit, self.allowed)
+
+    def plan(self, request: SearchRequest) -> CollectionPlan:
+        """Who was asked, and how."""
+        dense = self.indexes.dense
+        return CollectionPlan(
+            collection=self.indexes.row.name,
+            dense="off"
+            if request.mode == "lexical"
+            else dense.plan(None if self.allowed is None else len(self.allowed)),
+            lexical="bm25" if request.mode != "dense" and request.query is not None else "off",
+            chunks=len(dense),
+            sequence=self.indexes.sequence,
+            filter=self._filter_plan(),
+        )
+
+    def _filter_plan(self) -> FilterPlan | None:
         if self.resolved is None:
             return None
         return FilterPlan(
@@ -86,67 +109,71 @@ class Fused:
 
 
 class Legs:
-    """One search's question to the indexes. `query` is None where words are not asked for, `candidates` counts by leg."""
+    """The questions of one search to the indexes, collection by collection, and what came of them."""
 
-    def __init__(
-        self, searched: Sequence[Searched], *, mode: SearchMode, query: str | None, candidates: int, clock: Clock
-    ) -> None:
-        self._searched = [each for each in searched if not each.is_empty]
-        self._mode = mode
-        self._query = query if mode != "dense" else None
-        self._candidates = candidates
+    def __init__(self, request: SearchRequest, fusion: Fusion, clock: Clock) -> None:
+        self._mode = request.mode
+        self._query = request.query if request.mode != "dense" else None
+        self._candidates = request.candidates
+        self._fusion = fusion
         self._clock = clock
+        self._dense: dict[int, float] = {}
+        self._lexical: dict[int, float] = {}
+        self._dense_levels: dict[int, float] = {}
+        self._lexical_levels: dict[int, float] = {}
 
-    def ask_lexical(self) -> None:
+    def ask_lexical(self, searched: Sequence[Searched]) -> None:
         """Raises DamagedCollection."""
         if self._query is None:
             return
         with self._clock.timing("lexical"):
-            for each in self._searched:
-                with _named(each.indexes):
-                    if each.allowed is None:
-                        each.lexical = each.indexes.lexical.search(self._query, self._candidates)
-                    else:
-                        each.lexical, each.narrowing = each.indexes.lexical.search_within(
-                            self._query, self._candidates, each.allowed
-                        )
+            for each in searched:
+                if not each.is_empty:
+                    with _named(each.indexes):
+                        each.ask_lexical(self._query, self._candidates)
 
-    def ask_dense(self, vector: Float32Array) -> None:
-        with self._clock.timing("dense"):
-            for each in self._searched:
-                each.dense = each.indexes.dense.search(vector, self._candidates, each.allowed)
-
-    def fused(self, fusion: Fusion, vector: Float32Array | None) -> Fused:
-        """One list of both legs. Raises DamagedCollection."""
+    def ask(self, searched: Sequence[Searched], vector: Float32Array | None) -> None:
+        """Both legs, the lexical one where it was not asked ahead. Raises DamagedCollection."""
+        self.ask_lexical([each for each in searched if each.lexical is None])
+        if vector is not None:
+            with self._clock.timing("dense"):
+                for each in searched:
+                    if not each.is_empty:
+                        each.dense = each.indexes.dense.search(vector, self._candidates, each.allowed)
         with self._clock.timing("fuse"):
-            dense = _best([each.dense for each in self._searched], self._candidates)
-            lexical = _best([each.lexical for each in self._searched], self._candidates)
+            for each in searched:
+                self._take(each, vector)
+
+    def fused(self) -> Fused:
+        """One list of all that was asked."""
+        with self._clock.timing("fuse"):
+            dense, lexical = _best(self._dense, self._candidates), _best(self._lexical, self._candidates)
             if self._mode != "hybrid":
                 return Fused(list((dense if self._mode == "dense" else lexical).items()), dense, lexical)
+            fusion = self._fusion
             if fusion.method == "adaptive":
-                order, weight = self._adaptive(dense, lexical, vector, fusion.alpha)
+                chosen = dense.keys() | lexical.keys()
+                order, weight = fuse_adaptive(
+                    _kept(self._dense_levels, chosen), _kept(self._lexical_levels, chosen), alpha=fusion.alpha
+                )
                 return Fused(order, dense, lexical, weight)
-            order = fuse(dense, lexical, method=fusion.method, alpha=fusion.alpha, k=fusion.k)
-            return Fused(order, dense, lexical)
+            return Fused(fuse(dense, lexical, method=fusion.method, alpha=fusion.alpha, k=fusion.k), dense, lexical)
 
-    def _adaptive(
-        self, dense: Leg, lexical: Leg, vector: Float32Array | None, alpha: float
-    ) -> tuple[list[tuple[int, float]], float]:
+    def _take(self, searched: Searched, vector: Float32Array | None) -> None:
         """Levels are comparable between collections, each being measured by its own."""
-        dense_levels: dict[int, float] = {}
-        lexical_levels: dict[int, float] = {}
-        for each in self._searched:
-            mine_dense = {item: score for item, score in each.dense.items() if item in dense}
-            mine_lexical = {item: score for item, score in each.lexical.items() if item in lexical}
-            if vector is not None:
-                dense_levels |= levels_of_dense(each.indexes.dense, vector, mine_dense, mine_lexical)
-            if self._query is not None:
-                is_complete = len(each.lexical) < self._candidates
-                with _named(each.indexes):
-                    lexical_levels |= levels_of_lexical(
-                        each.indexes.lexical, self._query, mine_lexical, mine_dense, is_complete=is_complete
-                    )
-        return fuse_adaptive(dense_levels, lexical_levels, alpha=alpha)
+        dense, lexical = searched.dense, searched.lexical or {}
+        self._dense |= dense
+        self._lexical |= lexical
+        if self._mode != "hybrid" or self._fusion.method != "adaptive" or searched.is_empty:
+            return
+        if vector is not None:
+            self._dense_levels |= levels_of_dense(searched.indexes.dense, vector, dense, lexical)
+        if self._query is not None:
+            is_complete = len(lexical) < self._candidates
+            with _named(searched.indexes):
+                self._lexical_levels |= levels_of_lexical(
+                    searched.indexes.lexical, self._query, lexical, dense, is_complete=is_complete
+                )
 
 
 @contextmanager
@@ -157,7 +184,10 @@ def _named(indexes: CollectionIndexes) -> Iterator[None]:
         raise DamagedCollection(indexes) from error
 
 
-def _best(legs: Sequence[Leg], limit: int) -> Leg:
-    """One leg over several collections. Chunk ids are unique over all of them."""
-    merged = {item: score for leg in legs for item, score in leg.items()}
-    return dict(ranked(merged)[:limit])
+def _best(leg: Leg, limit: int) -> Leg:
+    """Best first. Chunk ids are unique over all collections."""
+    return dict(ranked(leg)[:limit])
+
+
+def _kept(leg: Leg, chosen: AbstractSet[int]) -> Leg:
+    return leg if len(leg) == len(chosen) else {item: score for item, score in leg.items() if item in chosen}

@@ -1,106 +1,170 @@
 """What is derived from the truth, kept caught up with it: one dense and one lexical index a collection.
 
-A projection only ever moves forward along `ops`, by applying the next changes; opening, catching up after a crash,
-following new writes and rebuilding are all that same step. One task a collection takes it, so changes are applied in
-order; whoever needs a change to be searchable waits until its sequence number has been reached.
+A projection only ever moves forward, by applying the next changes; opening, catching up after a crash and following new
+writes are all that same step. One task an open collection takes it, so changes are applied in order; whoever needs a change
+to be searchable waits until its sequence number has been reached.
+
+A collection is opened by its first use and closed again when nobody has used it for a while, or when too many are open; a
+closed one costs no memory, no thread, no task and no file handle. Whoever uses one holds it (`users`), and what is held is
+never closed. A change to a closed collection needs nothing: opening it catches up.
 """
 
 import asyncio
 import shutil
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import structlog
 
+from retrieval import dense_files
 from retrieval.batcher import Batcher
+from retrieval.checking import differences
 from retrieval.dense import DenseIndex
 from retrieval.history import History
-from retrieval.lexical import DamagedIndex, LexicalIndex
+from retrieval.indexes import CatchingUp, CollectionIndexes, dense_folder, lexical_folder
+from retrieval.lexical import LexicalIndex
+from retrieval.listings import Listings
 from retrieval.records import CollectionRow
+from retrieval.settings import RetrievalSettings
 from retrieval.store import Store
+from retrieval.tending import Tender
 from shared.errors import NotFound
 from shared.messages import Finding
+from shared.retrieval_messages import Language
 from shared.threads import run_in
 
 log = structlog.get_logger()
 
-# A few megabytes of vectors and text a step.
-_CHANGES_PER_STEP: Final = 2000
 # A projection that could not take a change tries again; the truth is safe meanwhile.
 _RETRY_S: Final = 1.0
+# Opening reads files and the database; more at once only wait for each other.
+_OPENING_MAX: Final = 8
+# How many collections one search holds open at a time.
+COLLECTIONS_PER_SLICE: Final = 16
+# How often idle collections are looked for, as a part of the time that makes them idle.
+_SWEEPS_PER_IDLE: Final = 4
 
-
-class CollectionIndexes:
-    """Both legs of one collection, and the way to wait for them."""
-
-    def __init__(self, row: CollectionRow, dense: DenseIndex, lexical: LexicalIndex) -> None:
-        self.row = row
-        self.dense = dense
-        self.lexical = lexical
-        self.advanced = asyncio.Condition()
-        self.applying = asyncio.Lock()
-
-    @property
-    def sequence(self) -> int:
-        """What both legs have taken in."""
-        return min(self.dense.sequence, self.lexical.sequence)
+_Opening = asyncio.Task[CollectionIndexes]
 
 
 class Projections:
     def __init__(
-        self, store: Store, history: History, batcher: Batcher, directory: Path, *, threads: ThreadPoolExecutor
+        self,
+        store: Store,
+        history: History,
+        batcher: Batcher,
+        settings: RetrievalSettings,
+        *,
+        threads: ThreadPoolExecutor,
+        tending_threads: ThreadPoolExecutor,
     ) -> None:
         self._store = store
         self._history = history
+        self._listings = Listings(store.database)
         self._batcher = batcher
-        self._directory = directory
+        self._settings = settings
+        self._directory = settings.directory
         self._threads = threads
-        self._open: dict[int, asyncio.Task[CollectionIndexes]] = {}
+        self._catching_up = CatchingUp(history, self._listings, threads)
+        self._tender = Tender(
+            self._listings,
+            settings.directory,
+            threads=tending_threads,
+            exact_chunks_max=settings.dense_exact_chunks_max,
+        )
+        self._open: dict[int, _Opening] = {}
         self._followers: dict[int, asyncio.Task[None]] = {}
-        self._behind: dict[int, asyncio.Event] = {}
+        self._opening = asyncio.Semaphore(_OPENING_MAX)
+        self._sweeper: asyncio.Task[None] | None = None
+
+    @property
+    def open_count(self) -> int:
+        return len(self._open)
 
     async def of(self, row: CollectionRow) -> CollectionIndexes:
-        """The collection's indexes, opened and caught up on first use. Whoever comes after a failure tries again."""
+        """The collection's indexes, opened and caught up on first use. Whoever comes after a failure tries again.
+
+        They may be closed at any time after; `using` holds them. A search on closed ones still answers from what they held.
+        """
         task = self._open.get(row.id)
         if task is None or _has_failed(task):
             task = self._open[row.id] = asyncio.create_task(self._open_indexes(row), name=f"open-{row.id}")
-        return await asyncio.shield(task)
+        indexes = await asyncio.shield(task)
+        indexes.used_at = time.monotonic()
+        return indexes
+
+    @asynccontextmanager
+    async def using(self, row: CollectionRow) -> AsyncIterator[CollectionIndexes]:
+        """As `of`, and never closed within."""
+        while not self._holds(indexes := await self.of(row)):
+            pass  # closed between being opened and getting here
+        indexes.users += 1
+        try:
+            yield indexes
+        finally:
+            indexes.users -= 1
+            indexes.used_at = time.monotonic()
+
+    async def in_slices(self, rows: Sequence[CollectionRow]) -> AsyncGenerator[list[CollectionIndexes]]:
+        """Some of the collections at a time, held until the next are asked for, so that thousands are never open at once.
+
+        Close the iterator (`contextlib.aclosing`), or the last ones stay held for a while.
+        """
+        for start in range(0, len(rows), COLLECTIONS_PER_SLICE):
+            async with AsyncExitStack() as stack:
+                some = rows[start : start + COLLECTIONS_PER_SLICE]
+                await asyncio.gather(*(self.of(row) for row in some))
+                yield [await stack.enter_async_context(self.using(row)) for row in some]
 
     async def advance(self, row: CollectionRow) -> None:
-        """Tells that the collection has new changes. Returns at once."""
-        await self.of(row)
-        self._behind[row.id].set()
+        """Tells that the collection has new changes. Returns at once, or when it is open."""
+        (await self.of(row)).behind.set()
 
     async def reach(self, row: CollectionRow) -> None:
         """Returns once everything stored so far can be found. Raises NotFound where the collection goes away."""
-        indexes = await self.of(row)
-        sequence = await self._history.sequence(row.id)
-        self._behind[row.id].set()
-        async with indexes.advanced:
-            await indexes.advanced.wait_for(lambda: indexes.sequence >= sequence or row.id not in self._open)
-        if row.id not in self._open:
-            raise NotFound(f"collection {row.name!r} was deleted meanwhile")
+        async with self.using(row) as indexes:
+            sequence = await self._history.sequence(row.id)
+            indexes.behind.set()
+            async with indexes.advanced:
+                await indexes.advanced.wait_for(lambda: indexes.sequence >= sequence or indexes.is_dropped)
+            if indexes.is_dropped:
+                raise NotFound(f"collection {row.name!r} was deleted meanwhile")
 
     async def repair(self, row: CollectionRow) -> None:
         """Makes a damaged lexical index anew, in the background."""
-        indexes = await self.of(row)
-        async with indexes.applying:
-            await run_in(self._threads, indexes.lexical.clear)
-        self._behind[row.id].set()
+        async with self.using(row) as indexes:
+            async with indexes.applying:
+                await run_in(self._threads, indexes.lexical.clear)
+            indexes.behind.set()
+
+    async def rebuild(self, row: CollectionRow) -> CollectionIndexes:
+        """Makes both legs anew from the truth. Searches go on in the old ones until the new ones take their place."""
+        async with self.using(row) as indexes:
+            if indexes.is_rebuilding:
+                return indexes
+            indexes.is_rebuilding = True  # keeps the history that the new ones still have to follow
+            try:
+                await self._rebuild(indexes)
+            finally:
+                indexes.is_rebuilding = False
+            self._tender.tend(indexes)
+            return indexes
 
     async def drop(self, row: CollectionRow) -> None:
         """Closes the collection's indexes and removes their files. Idempotent."""
         task = self._open.pop(row.id, None)
-        follower = self._followers.pop(row.id, None)
-        if follower is not None:
-            follower.cancel()
-            await asyncio.gather(follower, return_exceptions=True)
-        if task is not None and not _has_failed(task):
-            indexes = await task
-            async with indexes.applying, indexes.advanced:
-                indexes.advanced.notify_all()
-        await asyncio.to_thread(shutil.rmtree, self._path(row.id), ignore_errors=True)
+        if task is not None:
+            await asyncio.gather(task, return_exceptions=True)
+            if not _has_failed(task):
+                await self._drop_opened(task.result())
+        self._tender.forget(row.id)
+        for folder in (lexical_folder(self._directory, row.id), dense_folder(self._directory, row.id)):
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
     async def renew(self, row: CollectionRow) -> None:
         """Closes indexes that were opened for another language than the collection now has; the next use opens them again."""
@@ -109,113 +173,184 @@ class Projections:
             await self.drop(row)
 
     async def close(self) -> None:
-        tasks = [*self._followers.values(), *self._open.values()]
+        """Writes the snapshots that are due and lets everything go."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            await asyncio.gather(self._sweeper, return_exceptions=True)
+        await self._tender.close()
+        tasks = [*self._followers.values(), *(task for task in self._open.values() if not task.done())]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for opened in self._open.values():
+            if not _has_failed(opened):
+                await self._settle(opened.result())
         self._followers.clear()
         self._open.clear()
 
     async def check(self, row: CollectionRow) -> tuple[int, list[Finding]]:
         """How many chunks were compared with the truth, and every difference found. Writes wait meanwhile."""
-        indexes = await self.of(row)
-        async with indexes.applying:
+        async with self.using(row) as indexes, indexes.applying:
             sequence, truth = await self._history.truth(row.id, row.model)
-            await self._catch_up(indexes, until=sequence)
-            problems = await run_in(self._threads, _differences, indexes, truth)
+            await self._catching_up.both(indexes, until=sequence)
+            problems = await run_in(self._threads, differences, indexes, truth)
+            problems += await run_in(self._threads, dense_files.problems, dense_folder(self._directory, row.id))
         where = f"{row.tenant}/{row.name}"
         return len(truth), [Finding(where=where, problem=problem) for problem in problems]
 
     async def remove_orphans(self, rows: list[CollectionRow]) -> None:
         """Files of collections that are gone: a crash may come between deleting a collection and its files."""
-        known = {self._path(row.id).name for row in rows}
+        known = {str(row.id) for row in rows}
 
         def unit() -> None:
-            for folder in self._directory.glob("*"):
-                if folder.name not in known:
-                    shutil.rmtree(folder, ignore_errors=True)
+            for leg in ("lexical", "dense"):
+                for folder in (self._directory / leg).glob("*"):
+                    if folder.name not in known:
+                        shutil.rmtree(folder, ignore_errors=True)
 
         await asyncio.to_thread(unit)
 
-    def _path(self, collection_id: int) -> Path:
-        return self._directory / str(collection_id)
+    async def close_unused(self, *, now: float) -> None:
+        """Closes what nobody has used for `collection_idle_s`, and the longest unused beyond `open_collections_max`."""
+        opened = [task.result() for task in self._open.values() if task.done() and not _has_failed(task)]
+        opened.sort(key=lambda indexes: indexes.used_at)
+        surplus = len(opened) - self._settings.open_collections_max
+        for place, indexes in enumerate(opened):
+            is_idle = now - indexes.used_at > self._settings.collection_idle_s
+            if indexes.users == 0 and (is_idle or place < surplus):
+                await self._close_one(indexes)
+
+    async def _close_one(self, indexes: CollectionIndexes) -> None:
+        await self._settle(indexes)
+        async with indexes.applying:
+            # Somebody may have come since. Between this look and taking it away nobody can.
+            if indexes.users or indexes.behind.is_set() or not self._holds(indexes):
+                return
+            del self._open[indexes.row.id]
+            await self._stop_following(indexes.row.id)
+
+    async def _drop_opened(self, indexes: CollectionIndexes) -> None:
+        async with indexes.applying:
+            indexes.is_dropped = True
+            await self._stop_following(indexes.row.id)
+        await indexes.announce()
+
+    def _holds(self, indexes: CollectionIndexes) -> bool:
+        task = self._open.get(indexes.row.id)
+        return task is not None and task.done() and not _has_failed(task) and task.result() is indexes
+
+    async def _settle(self, indexes: CollectionIndexes) -> None:
+        try:
+            await self._tender.settle(indexes)
+        except OSError:
+            log.exception("dense_snapshot_failed", collection_id=indexes.row.id)
+
+    async def _stop_following(self, collection_id: int) -> None:
+        """To be called with `applying` held, so that no thread is in the middle of a change."""
+        follower = self._followers.pop(collection_id, None)
+        if follower is not None:
+            follower.cancel()
+            await asyncio.gather(follower, return_exceptions=True)
 
     async def _open_indexes(self, row: CollectionRow) -> CollectionIndexes:
-        # A deleted collection's late writer must not bring its files back.
-        row = await self._store.collection(row.tenant, row.name)
-        lexical = await run_in(self._threads, LexicalIndex, self._path(row.id), row.language)
-        sequence = await self._history.sequence(row.id)
-        if lexical.sequence > sequence:
-            log.warning("lexical_index_ahead", collection_id=row.id, index=lexical.sequence, truth=sequence)
-            await run_in(self._threads, lexical.clear)
-        indexes = CollectionIndexes(row, DenseIndex((await self._batcher.embedder()).dimensions), lexical)
-        await self._catch_up(indexes, until=None)
-        self._behind[row.id] = asyncio.Event()
+        async with self._opening:
+            if len(self._open) > self._settings.open_collections_max:
+                await self.close_unused(now=time.monotonic())
+            # A deleted collection's late writer must not bring its files back.
+            row = await self._store.collection(row.tenant, row.name)
+            indexes = await self._opened(row)
+            await self._catching_up.both(indexes, until=None)
+        indexes.used_at = time.monotonic()
         self._followers[row.id] = asyncio.create_task(self._follow(indexes), name=f"follow-{row.id}")
+        self._tender.tend(indexes)
+        if self._sweeper is None:
+            self._sweeper = asyncio.create_task(self._sweep(), name="close-idle")
         return indexes
 
+    async def _opened(self, row: CollectionRow) -> CollectionIndexes:
+        """From their files, as far as these can be trusted."""
+        standing = await self._listings.standing(row.id)
+        dimensions = (await self._batcher.embedder()).dimensions
+        lexical = await run_in(self._threads, LexicalIndex, lexical_folder(self._directory, row.id), row.language)
+        if lexical.sequence > standing.sequence or 0 < lexical.sequence < standing.pruned:
+            log.warning("lexical_index_ahead", collection_id=row.id, index=lexical.sequence, truth=standing.sequence)
+            await run_in(self._threads, lexical.clear)
+        dense, taken = await asyncio.to_thread(self._load_dense, row, dimensions)
+        if dense.sequence > standing.sequence or 0 < dense.sequence < standing.pruned:
+            log.warning("dense_index_ahead", collection_id=row.id, index=dense.sequence, truth=standing.sequence)
+            dense, taken = self._empty_dense(dimensions), None
+        return CollectionIndexes(row, dense, lexical, snapshot_sequence=taken)
+
+    def _load_dense(self, row: CollectionRow, dimensions: int) -> tuple[DenseIndex, int | None]:
+        index = self._empty_dense(dimensions)
+        try:
+            manifest = dense_files.load(dense_folder(self._directory, row.id), index, row.model)
+        except dense_files.BadSnapshot as error:
+            log.warning("dense_snapshot_damaged", collection_id=row.id, error=str(error))
+            return index, None
+        return index, manifest.sequence if manifest else None
+
+    def _empty_dense(self, dimensions: int) -> DenseIndex:
+        return DenseIndex(
+            dimensions,
+            storage=self._settings.vector_storage,
+            exact_chunks_max=self._settings.dense_exact_chunks_max,
+        )
+
+    async def _rebuild(self, indexes: CollectionIndexes) -> None:
+        row = indexes.row
+        folder = lexical_folder(self._directory, row.id)
+        beside = folder.with_name(f"{row.id}.rebuilding")
+        await asyncio.to_thread(shutil.rmtree, beside, ignore_errors=True)
+        dense = self._empty_dense(indexes.dense.dimensions)
+        lexical = await run_in(self._threads, LexicalIndex, beside, row.language)
+        catch_up = self._catching_up
+        await catch_up.dense_leg(row, dense, None, after_step=_nothing)
+        await catch_up.lexical_leg(row, lexical, None, after_step=_nothing)
+        async with indexes.applying:  # what came since the last look, while nothing new is applied
+            await catch_up.dense_leg(row, dense, None, after_step=_nothing)
+            await catch_up.lexical_leg(row, lexical, None, after_step=_nothing)
+            if indexes.is_dropped:
+                await asyncio.to_thread(shutil.rmtree, beside, ignore_errors=True)
+                raise NotFound(f"collection {row.name!r} was deleted meanwhile")
+            # Searches that have the old files open go on reading them.
+            indexes.lexical = await run_in(self._threads, partial(_put_in_place, beside, folder, row.language))
+            indexes.dense, indexes.snapshot_sequence = dense, None
+            await asyncio.to_thread(shutil.rmtree, dense_folder(self._directory, row.id), ignore_errors=True)
+        await indexes.announce()
+
     async def _follow(self, indexes: CollectionIndexes) -> None:
-        behind = self._behind[indexes.row.id]
         while True:
-            await behind.wait()
-            behind.clear()
+            await indexes.behind.wait()
+            indexes.behind.clear()
             try:
                 async with indexes.applying:
-                    await self._catch_up(indexes, until=None)
+                    await self._catching_up.both(indexes, until=None)
+                self._tender.tend(indexes)
             except Exception:  # a worker's loop: the truth is safe, and the next try may work
                 log.exception("projection_failed", collection_id=indexes.row.id)
                 await asyncio.sleep(_RETRY_S)
-                behind.set()
+                indexes.behind.set()
 
-    async def _catch_up(self, indexes: CollectionIndexes, *, until: int | None) -> None:
-        """Applies what is missing to each leg, side by side."""
-        await asyncio.gather(self._catch_up_dense(indexes, until), self._catch_up_lexical(indexes, until))
-
-    async def _catch_up_dense(self, indexes: CollectionIndexes, until: int | None) -> None:
-        row, dense = indexes.row, indexes.dense
-        while changes := await self._history.vector_changes(
-            row.id, row.model, after=dense.sequence, until=until, limit=_CHANGES_PER_STEP
-        ):
-            await run_in(self._threads, dense.apply, changes)
-            await _announce(indexes)
-
-    async def _catch_up_lexical(self, indexes: CollectionIndexes, until: int | None) -> None:
-        row, lexical = indexes.row, indexes.lexical
-        while changes := await self._history.text_changes(
-            row.id, after=lexical.sequence, until=until, limit=_CHANGES_PER_STEP
-        ):
+    async def _sweep(self) -> None:
+        """One task for all collections, from the first that is opened."""
+        while True:
+            await asyncio.sleep(self._settings.collection_idle_s / _SWEEPS_PER_IDLE)
             try:
-                await run_in(self._threads, lexical.apply, changes)
-            except DamagedIndex:
-                log.exception("lexical_index_damaged", collection_id=row.id)
-                await run_in(self._threads, lexical.clear)
-            await _announce(indexes)
+                await self.close_unused(now=time.monotonic())
+            except Exception:  # a worker's loop: what could not be closed is tried again
+                log.exception("closing_failed")
 
 
-def _has_failed(task: asyncio.Task[CollectionIndexes]) -> bool:
+async def _nothing() -> None:
+    return None
+
+
+def _put_in_place(beside: Path, folder: Path, language: Language) -> LexicalIndex:
+    shutil.rmtree(folder, ignore_errors=True)
+    beside.rename(folder)
+    return LexicalIndex(folder, language)
+
+
+def _has_failed(task: _Opening) -> bool:
     return task.done() and (task.cancelled() or task.exception() is not None)
-
-
-async def _announce(indexes: CollectionIndexes) -> None:
-    async with indexes.advanced:
-        indexes.advanced.notify_all()
-
-
-def _differences(indexes: CollectionIndexes, truth: dict[int, bytes]) -> list[str]:
-    problems = [f"chunk {chunk_id} has no vector" for chunk_id, vector in truth.items() if not vector]
-    for leg, ids in (("dense", indexes.dense.ids()), ("lexical", indexes.lexical.ids())):
-        if missing := truth.keys() - ids:
-            problems.append(f"the {leg} index misses {len(missing)} chunks, such as {min(missing)}")
-        if surplus := ids - truth.keys():
-            problems.append(f"the {leg} index has {len(surplus)} chunks that are gone, such as {min(surplus)}")
-    shared_ids = sorted(truth.keys() & indexes.dense.ids())
-    if shared_ids:
-        stored = indexes.dense.vectors(shared_ids)
-        different = [
-            chunk_id
-            for chunk_id, vector in zip(shared_ids, stored, strict=True)
-            if vector.astype("<f4").tobytes() != truth[chunk_id]
-        ]
-        if different:
-            problems.append(f"the dense index has other vectors for {len(different)} chunks, such as {different[0]}")
-    return problems

@@ -45,6 +45,14 @@ def m005_language(db: Database) -> None:
     db.execute("ALTER TABLE collections ADD COLUMN language TEXT NOT NULL DEFAULT 'en'")
 
 
+@migrations()
+def m006_pruned_history(db: Database) -> None:
+    """Up to which sequence number a collection's `ops` are pruned, and the last chunk whose coming was among them."""
+    db.execute("ALTER TABLE collections ADD COLUMN pruned INTEGER NOT NULL DEFAULT 0")
+    db.execute("ALTER TABLE collections ADD COLUMN pruned_chunk INTEGER NOT NULL DEFAULT 0")
+    db.execute("CREATE INDEX chunks_by_collection ON chunks (collection_id)")
+
+
 _INITIAL = (
     """
     CREATE TABLE collections (

@@ -8,7 +8,9 @@ import sqlite3
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import aclosing
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import structlog
@@ -16,41 +18,66 @@ from prometheus_client import CollectorRegistry, Histogram
 
 from retrieval.batcher import Batcher
 from retrieval.filtering import FilterSets
-from retrieval.hits import read_documents, read_hits, read_texts, read_vectors
+from retrieval.hits import read_texts
+from retrieval.indexes import CollectionIndexes
 from retrieval.legs import STAGES, Clock, DamagedCollection, Fused, Legs, Searched
-from retrieval.projections import CollectionIndexes, Projections
-from retrieval.ranking import Scored, best_of_each, diversified, without_duplicates
+from retrieval.pages import read_page
+from retrieval.projections import COLLECTIONS_PER_SLICE, Projections
 from retrieval.records import CollectionRow
 from retrieval.reranker import Reranker
-from retrieval.search_cursor import cursor_after, offset_of
 from retrieval.store import Store
 from shared.errors import Unavailable, invalid
 from shared.filters import Filter, parse_filter
-from shared.fusion import Leg, ranks
+from shared.fusion import Leg
 from shared.metrics import SECONDS_BUCKETS
 from shared.retrieval_messages import (
     CollectionPlan,
     Fusion,
     Hit,
-    LegScores,
     Plan,
     SearchAnswer,
     SearchRequest,
     Stages,
 )
 from shared.threads import run_in
-from shared.tokens import estimate_tokens
 from shared.vectors import Float32Array
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class _Arranged:
-    """The list that pages are cut from. `duplicates` are chunks that say the same as one that is in it."""
+class _Found:
+    fused: Fused
+    hits: list[Hit]
+    next_cursor: str | None
 
-    order: list[Scored]
-    duplicates: dict[int, list[int]] = field(default_factory=dict)
+
+class _Search:
+    """What one search carries from stage to stage. Its methods block, and run in a thread."""
+
+    def __init__(self, request: SearchRequest, wanted: Filter | None, fusion: Fusion, clock: Clock) -> None:
+        self.request = request
+        self.wanted = wanted
+        self.fusion = fusion
+        self.clock = clock
+        self.legs = Legs(request, fusion, clock)
+        self.plans: list[CollectionPlan] = []
+
+    def ask(self, searched: Sequence[Searched], vector: Float32Array | None) -> Fused:
+        """Both legs of these collections; then one list of all so far."""
+        self.legs.ask(searched, vector)
+        self.plans += [each.plan(self.request) for each in searched]
+        return self.legs.fused()
+
+    def ask_and_find(
+        self, searched: Sequence[Searched], vector: Float32Array | None, connection: sqlite3.Connection
+    ) -> _Found:
+        # SQLite's snapshot begins with the first read, so what the indexes have just returned is in it.
+        return self.found(connection, self.ask(searched, vector))
+
+    def found(self, connection: sqlite3.Connection, fused: Fused, reranked: Leg | None = None) -> _Found:
+        with self.clock.timing("fetch"):
+            return _Found(fused, *read_page(connection, self.request, fused, reranked))
 
 
 class Searcher:
@@ -88,13 +115,9 @@ class Searcher:
         with clock.timing("resolve"):
             names = request.collections or ([request.collection] if request.collection else None)
             rows = await self._store.collections(tenant, names)
-            indexes = [await self._projections.of(row) for row in rows]
-        with clock.timing("filter"):
-            searched = await asyncio.gather(*(self._searched(each, wanted) for each in indexes))
-        fusion = _fusion_of(request, rows)
-        legs = Legs(searched, mode=request.mode, query=request.query, candidates=request.candidates, clock=clock)
+        search = _Search(request, wanted, _fusion_of(request, rows), clock)
         try:
-            fused, hits, next_cursor = await self._answer(request, legs, fusion, clock)
+            answer = await self._answer(search, rows)
         except DamagedCollection as error:
             log.exception("lexical_index_damaged", collection_id=error.indexes.row.id)
             await self._projections.repair(error.indexes.row)
@@ -102,40 +125,30 @@ class Searcher:
         for stage, spent_ms in clock.spent_ms.items():
             self._seconds[stage].observe(spent_ms / 1000.0)
         return SearchAnswer(
-            hits=hits,
-            next_cursor=next_cursor,
-            sequence=min((each.sequence for each in indexes), default=0),
+            hits=answer.hits,
+            next_cursor=answer.next_cursor,
+            sequence=min((plan.sequence for plan in search.plans), default=0),
             took_ms=round((time.perf_counter() - started) * 1000.0, 3),
-            plan=await self._plan(request, searched, fusion, fused, clock) if request.explain else None,
+            plan=await self._plan(search, answer.fused) if request.explain else None,
         )
 
-    async def _answer(
-        self, request: SearchRequest, legs: Legs, fusion: Fusion, clock: Clock
-    ) -> tuple[Fused, list[Hit], str | None]:
-        vector = await self._vector(request, legs, clock)
-
-        def fuse() -> Fused:
-            if vector is not None:
-                legs.ask_dense(vector)
-            legs.ask_lexical()
-            return legs.fused(fusion, vector)
-
-        def page(connection: sqlite3.Connection, fused: Fused, reranked: Leg) -> tuple[list[Hit], str | None]:
-            with clock.timing("fetch"):
-                return _page(connection, request, fused, reranked)
-
-        def all_at_once(connection: sqlite3.Connection) -> tuple[Fused, list[Hit], str | None]:
-            # SQLite's snapshot begins with the first read, so what the indexes have just returned is in it.
-            fused = fuse()
-            return fused, *page(connection, fused, {})
-
-        if request.rerank is None:
-            return await self._store.database.read(all_at_once)
-        fused = await run_in(self._threads, fuse)
-        with clock.timing("rerank"):
-            reranked = await self._rerank(request, fused)
-        hits, next_cursor = await self._store.database.read(lambda connection: page(connection, fused, reranked))
-        return fused, hits, next_cursor
+    async def _answer(self, search: "_Search", rows: Sequence[CollectionRow]) -> _Found:
+        """Collections are asked some at a time, so that a search over thousands never holds all of them open."""
+        request = search.request
+        is_one_slice = len(rows) <= COLLECTIONS_PER_SLICE and request.rerank is None
+        vector = await self._known_vector(request)
+        async with aclosing(self._projections.in_slices(rows)) as slices:
+            async for indexes in slices:
+                with search.clock.timing("filter"):
+                    searched = await asyncio.gather(*(self._searched(each, search.wanted) for each in indexes))
+                if vector is None and request.mode != "lexical":
+                    vector = await self._embedded(search, searched)
+                if is_one_slice:
+                    return await self._store.database.read(partial(search.ask_and_find, searched, vector))
+                await run_in(self._threads, search.ask, searched, vector)
+        fused = search.legs.fused()
+        reranked = await self._rerank(search, fused) if request.rerank else None
+        return await self._store.database.read(lambda connection: search.found(connection, fused, reranked))
 
     async def _searched(self, indexes: CollectionIndexes, wanted: Filter | None) -> Searched:
         if wanted is None:
@@ -143,23 +156,13 @@ class Searcher:
         resolved = await self._filters.resolve(indexes.row.id, wanted, sequence=indexes.sequence)
         return Searched(indexes, resolved, "off" if len(resolved.chunk_ids) else "none")
 
-    async def _vector(self, request: SearchRequest, legs: Legs, clock: Clock) -> Float32Array | None:
-        """The query as a vector. While the model works on it, the lexical leg is asked."""
+    async def _known_vector(self, request: SearchRequest) -> Float32Array | None:
+        """The vector that was given, or that of a query that was embedded lately."""
         if request.mode == "lexical":
             return None
-        if request.vector is not None:
-            return await self._given_vector(request.vector.array)
-        query = request.query or ""
-        known = self._batcher.cached(query)
-        if known is not None:
-            return known
-        with clock.timing("embed"):
-            embedding = asyncio.ensure_future(self._batcher.embed([query], "query"))
-            ahead = run_in(self._threads, legs.ask_lexical)
-            vectors, _ = await asyncio.gather(embedding, ahead)
-        return vectors.reshape(-1)
-
-    async def _given_vector(self, vector: Float32Array) -> Float32Array:
+        if request.vector is None:
+            return self._batcher.cached(request.query or "")
+        vector = request.vector.array
         dimensions = (await self._batcher.embedder()).dimensions
         if len(vector) != dimensions:
             raise invalid("$.vector", f"has {len(vector)} numbers; the model's vectors have {dimensions}")
@@ -168,37 +171,33 @@ class Searcher:
             raise invalid("$.vector", "all numbers are zero, so it points nowhere")
         return np.asarray(vector / norm, dtype=np.float32)
 
-    async def _rerank(self, request: SearchRequest, fused: Fused) -> Leg:
-        if request.rerank is None or request.query is None:
-            raise AssertionError("refused by _check")
-        best = [chunk_id for chunk_id, _ in fused.order[: request.rerank.depth]]
-        texts = await self._store.database.read(lambda connection: read_texts(connection, best))
-        return await self._reranker.scores(self._reranker.model_of(request.rerank.model), request.query, texts)
+    async def _embedded(self, search: "_Search", searched: Sequence[Searched]) -> Float32Array:
+        """While the model works on the query, the lexical leg is asked."""
+        with search.clock.timing("embed"):
+            vectors, _ = await asyncio.gather(
+                self._batcher.embed([search.request.query or ""], "query"),
+                run_in(self._threads, search.legs.ask_lexical, searched),
+            )
+        return vectors.reshape(-1)
 
-    async def _plan(
-        self, request: SearchRequest, searched: Sequence[Searched], fusion: Fusion, fused: Fused, clock: Clock
-    ) -> Plan:
-        has_text = request.query is not None
+    async def _rerank(self, search: "_Search", fused: Fused) -> Leg:
+        wanted, query = search.request.rerank, search.request.query
+        if wanted is None or query is None:
+            raise AssertionError("refused by _check")
+        best = [chunk_id for chunk_id, _ in fused.order[: wanted.depth]]
+        with search.clock.timing("rerank"):
+            texts = await self._store.database.read(lambda connection: read_texts(connection, best))
+            return await self._reranker.scores(self._reranker.model_of(wanted.model), query, texts)
+
+    async def _plan(self, search: "_Search", fused: Fused) -> Plan:
         return Plan(
-            mode=request.mode,
-            fusion=fusion,
+            mode=search.request.mode,
+            fusion=search.fusion,
             dense_weight=None if fused.dense_weight is None else round(fused.dense_weight, 4),
-            candidates=request.candidates,
+            candidates=search.request.candidates,
             model=(await self._batcher.embedder()).name,
-            collections=[
-                CollectionPlan(
-                    collection=each.indexes.row.name,
-                    dense="off"
-                    if request.mode == "lexical"
-                    else each.indexes.dense.plan(None if each.allowed is None else len(each.allowed)),
-                    lexical="bm25" if request.mode != "dense" and has_text else "off",
-                    chunks=len(each.indexes.dense),
-                    sequence=each.indexes.sequence,
-                    filter=each.filter_plan(),
-                )
-                for each in searched
-            ],
-            stages_ms=Stages(**{stage: round(spent, 3) for stage, spent in clock.spent_ms.items()}),
+            collections=search.plans,
+            stages_ms=Stages(**{stage: round(spent, 3) for stage, spent in search.clock.spent_ms.items()}),
         )
 
     def _check(self, request: SearchRequest) -> None:
@@ -225,62 +224,3 @@ def _fusion_of(request: SearchRequest, rows: Sequence[CollectionRow]) -> Fusion:
     if request.fusion is not None:
         return request.fusion
     return rows[0].fusion if len(rows) == 1 else Fusion()
-
-
-def _page(
-    connection: sqlite3.Connection, request: SearchRequest, fused: Fused, reranked: Leg
-) -> tuple[list[Hit], str | None]:
-    offset = offset_of(request)
-    arranged = _arranged(connection, request, fused.order if request.rerank is None else _best_first(reranked))
-    page = arranged.order[offset : offset + request.limit]
-    hits = read_hits(connection, page, _scores(fused, reranked, [chunk_id for chunk_id, _ in page]))
-    if request.max_tokens is not None:
-        return _within(hits, request.max_tokens), None
-    has_more = len(arranged.order) > offset + request.limit
-    return hits, cursor_after(request, offset + request.limit) if has_more else None
-
-
-def _arranged(connection: sqlite3.Connection, request: SearchRequest, order: list[Scored]) -> _Arranged:
-    duplicates: dict[int, list[int]] = {}
-    if request.suppress_duplicates:
-        texts = read_texts(connection, [chunk_id for chunk_id, _ in order])
-        kept = list(without_duplicates([each for each in order if each[0] in texts], texts))
-        order = [scored for scored, _ in kept]
-        duplicates = {scored[0]: same for scored, same in kept if same}
-    if request.mmr is not None and order:
-        vectors = read_vectors(connection, [chunk_id for chunk_id, _ in order])
-        order = [each for each in order if each[0] in vectors]
-        stacked = np.stack([vectors[chunk_id] for chunk_id, _ in order])
-        order = list(diversified(order, stacked, diversity=request.mmr.diversity))
-    if request.group_by_document:
-        order = list(best_of_each(order, read_documents(connection, [chunk_id for chunk_id, _ in order])))
-    return _Arranged(order, duplicates)
-
-
-def _best_first(leg: Leg) -> list[Scored]:
-    return sorted(leg.items(), key=lambda pair: (-pair[1], pair[0]))
-
-
-def _scores(fused: Fused, reranked: Leg, chunk_ids: Sequence[int]) -> dict[int, LegScores]:
-    dense_ranks, lexical_ranks = ranks(fused.dense), ranks(fused.lexical)
-    return {
-        chunk_id: LegScores(
-            dense=fused.dense.get(chunk_id),
-            dense_rank=dense_ranks.get(chunk_id),
-            lexical=fused.lexical.get(chunk_id),
-            lexical_rank=lexical_ranks.get(chunk_id),
-            rerank=reranked.get(chunk_id),
-        )
-        for chunk_id in chunk_ids
-    }
-
-
-def _within(hits: Sequence[Hit], max_tokens: int) -> list[Hit]:
-    """The best hits whose texts fit the budget together; one that does not fit is passed over."""
-    kept, left = [], max_tokens
-    for hit in hits:
-        cost = estimate_tokens(hit.text)
-        if cost <= left:
-            kept.append(hit)
-            left -= cost
-    return kept

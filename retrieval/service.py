@@ -40,6 +40,7 @@ from shared.retrieval_messages import (
     IngestRequest,
     Job,
     JobStatus,
+    Rebuilt,
     SearchAnswer,
     SearchRequest,
 )
@@ -199,6 +200,12 @@ class RetrievalService:
             chunks += compared
             findings += found
         return CheckReport(clean=not findings, checked={"collections": len(rows), "chunks": chunks}, findings=findings)
+
+    async def rebuild(self, tenant: str, name: str) -> Rebuilt:
+        """Makes the collection's indexes anew from the truth, while searches go on in the old ones."""
+        row = await self.store.collection(tenant, name)
+        indexes = await self.projections.rebuild(row)
+        return Rebuilt(collection=name, chunks=len(indexes.dense), sequence=indexes.sequence)
 
     def waiting_for(self) -> str:
         """What the service is doing before it is ready."""

@@ -4,6 +4,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from retrieval.dense_plan import VectorStorage
 from shared.settings import MIB, Names, ServiceSettings
 
 
@@ -83,3 +84,20 @@ class RetrievalSettings(ServiceSettings):
         16, ge=1, description="Searches waiting for the reranker; beyond it they are answered 429. Each takes seconds."
     )
     search_threads: int = Field(4, ge=1, le=64, description="Threads for the index legs: two a query run side by side.")
+    dense_exact_chunks_max: int = Field(
+        50_000,
+        ge=0,
+        description="Chunks of a collection whose vectors are all compared with a query, in 4 ms; beyond it lists are built.",
+    )
+    vector_storage: VectorStorage = Field(
+        "float32",
+        description="How vectors are kept in memory; `float16` halves it for a slower scan. A change is taken up at the start.",
+    )
+    open_collections_max: int = Field(
+        256,
+        ge=1,
+        description="Collections kept open; beyond it the longest unused are closed. Bounds memory and threads.",
+    )
+    collection_idle_s: float = Field(
+        600.0, gt=0, description="Unused for this long, a collection is closed. Opening a small one takes milliseconds."
+    )

@@ -5,6 +5,7 @@ strikes out, publishing a new `Rows` after each change: appended rows lie beyond
 copies the flags. The latest row of an id is the only one that can be live.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -86,14 +87,6 @@ class GrowingRows:
         self._dead = 0
         self._ascending = True
 
-    @classmethod
-    def holding(cls, rows: Rows) -> "GrowingRows":
-        """Takes over the arrays of rows that all live."""
-        growing = cls(0, np.float32)
-        growing._ids, growing._codes, growing._live = rows.ids, rows.codes, rows.live
-        growing._count, growing._ascending = len(rows), rows.order is None
-        return growing
-
     def rows(self) -> Rows:
         """As it is now; later changes do not show in it."""
         ids = self._ids[: self._count]
@@ -110,6 +103,14 @@ class GrowingRows:
         last = self._ids[start - 1] if start else -1
         self._ascending &= bool(len(ids) == 0 or (ids[0] > last and (np.diff(ids) > 0).all()))
         self._count = stop
+
+    def fill(self, count: int, read: Callable[[Int64Array, Codes], None]) -> None:
+        """Makes room for `count` rows in what is still empty, and lets `read` write their ids and vectors into it."""
+        if self._count or count > len(self._ids):
+            raise ValueError("only empty rows with room for all can be filled")
+        read(self._ids[:count], self._codes[:count])
+        self._ascending = bool((np.diff(self._ids[:count]) > 0).all())
+        self._count = count
 
     def strike_out(self, rows: Int64Array) -> None:
         if len(rows):

@@ -250,6 +250,8 @@ class LegScores(Answer, frozen=True, kw_only=True):
 
 
 class Hit(Answer, frozen=True, kw_only=True):
+    """`duplicates` are chunks that were left out because they say nearly the same, with `suppress_duplicates`."""
+
     chunk_id: int
     document_id: str
     collection: str
@@ -262,6 +264,7 @@ class Hit(Answer, frozen=True, kw_only=True):
     start: int
     end: int
     metadata: dict[str, Any]
+    duplicates: list[int] | None = None
 
 
 class Stages(Answer, frozen=True, kw_only=True):
@@ -335,6 +338,14 @@ class DocumentsQuery(PageQuery, frozen=True, kw_only=True):
     """`filter` is a filter as JSON text; search and delete take it as an object."""
 
     filter: Text | None = None
+
+
+class Rebuilt(Answer, frozen=True, kw_only=True):
+    """What the new indexes hold."""
+
+    collection: str
+    chunks: int
+    sequence: int
 
 
 class JobsQuery(PageQuery, frozen=True, kw_only=True):

@@ -10,9 +10,11 @@ Parameters = ParamSpec("Parameters")
 ResultT = TypeVar("ResultT")
 
 
-def open_pool(stack: AsyncExitStack, threads: int, *, name: str) -> ThreadPoolExecutor:
+def open_pool(
+    stack: AsyncExitStack, threads: int, *, name: str, initializer: Callable[[], None] | None = None
+) -> ThreadPoolExecutor:
     """A pool that is shut down when `stack` closes, off the event loop, since its last work may take a moment."""
-    pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
+    pool = ThreadPoolExecutor(threads, thread_name_prefix=name, initializer=initializer)
     stack.push_async_callback(asyncio.to_thread, pool.shutdown)
     return pool
 

@@ -17,6 +17,10 @@ FORBIDDEN = {
     "diptych": {"retrieval", "memory", "benchmarks", "tests"},
     "benchmarks": {"retrieval", "memory", "tests"},
 }
+# What looks inside a package all the same, and why.
+EXEMPT = {
+    ("benchmarks/million.py", "retrieval"),  # a million texts would take hours to embed: it fills the index directly
+}
 # One importer each, so that replacing one of them is a change in one place.
 SINGLE_IMPORTERS = {
     "faiss": "retrieval/kernels.py",
@@ -44,7 +48,8 @@ BROAD_EXCEPTS = {
     "retrieval/batcher.py": 1,
     "retrieval/ingest.py": 2,
     "retrieval/job_runner.py": 2,
-    "retrieval/projections.py": 1,
+    "retrieval/projections.py": 2,
+    "retrieval/tending.py": 1,
     "memory/embeddings.py": 1,
 }
 
@@ -72,7 +77,7 @@ def test_imports_point_one_way(package: str) -> None:
         (where, name)
         for where, tree, _ in modules(package)
         for name in imported(tree)
-        if name.split(".")[0] in FORBIDDEN[package]
+        if (top := name.split(".")[0]) in FORBIDDEN[package] and (where, top) not in EXEMPT
     ]
 
     assert wrong == []

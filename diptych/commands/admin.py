@@ -36,6 +36,21 @@ async def check(options: Options) -> None:
 
 
 @click.command()
+@click.argument("collection")
+@json_option
+@click.pass_obj
+@command
+async def rebuild(options: Options, collection: str) -> None:
+    """Make the indexes of COLLECTION anew from the database, while searches go on."""
+    async with options.retrieval() as retrieval:
+        rebuilt = await retrieval.rebuild(collection)
+    if options.as_json:
+        show_json(rebuilt)
+        return
+    out.print(f"{escape(rebuilt.collection)}: {rebuilt.chunks} chunks, up to change {rebuilt.sequence}")
+
+
+@click.command()
 @json_option
 @click.pass_obj
 @command
