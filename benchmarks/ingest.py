@@ -8,7 +8,6 @@
 """
 
 import asyncio
-import os
 import sys
 import tempfile
 import time
@@ -159,7 +158,6 @@ async def _bare_s(texts: Sequence[str]) -> float:
         *("-m", "benchmarks.bare_model"),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"},
     )
     printed, _ = await process.communicate(msgspec.json.encode(texts))
     if process.returncode != 0:

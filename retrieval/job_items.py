@@ -34,16 +34,13 @@ class RunningJob:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """`is_suspect`: an attempt failed, or nothing more was heard of it. It may be what ended the process, or what broke
+    """`is_suspect`: attempts failed, or nothing more was heard of them. It may be what ended the process, or what broke
     the batch of the model that it shared with others, so it is better tried without company."""
 
     ordinal: int
     attempts: int
     retry_at: float
-
-    @property
-    def is_suspect(self) -> bool:
-        return self.attempts > 0
+    is_suspect: bool
 
 
 class JobItems:
@@ -52,6 +49,8 @@ class JobItems:
         self._database = database
         self._owner = owner
         self._attempts_max = attempts_max
+        # One crash is nobody's fault, and work goes on at full speed after it. But the innocent need an attempt alone.
+        self._suspected_after = max(1, min(2, attempts_max - 1))
         self._drain = drain
 
     async def pending(self, job: RunningJob) -> list[Pending]:
@@ -64,7 +63,7 @@ class JobItems:
                 "ORDER BY i.ordinal",
                 (job.accepted, self._owner),
             )
-            return [Pending(*row) for row in rows]
+            return [Pending(*row, is_suspect=row[1] >= self._suspected_after) for row in rows]
 
         return await self._database.read(unit)
 

@@ -4,8 +4,8 @@ A document takes a place at the gate (fairness.py): so many for one job, at most
 job starts beside a large one, and a tenant that comes late finds places free, whatever the others have queued.
 
 A job that fails as a whole is tried again by its own task. One whose task has died, or shows no sign of life for as long
-as the lease, loses the lease and is taken up anew. Documents that were being worked on when the process died, or that failed,
-are run one at a time, the least tried ones first: whichever of them is the culprit is then the only one that a further
+as the lease, loses the lease and is taken up anew. Documents that were being worked on in a second crash, or failed twice, are
+run one at a time, the least tried ones first: whichever of them is the culprit is then the only one that a further
 crash or failure is counted against.
 """
 

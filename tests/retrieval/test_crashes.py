@@ -140,7 +140,7 @@ async def test_a_document_that_kills_the_process_is_given_up_and_the_others_are_
             ending.cancel()
             await asyncio.gather(ending, return_exceptions=True)
 
-    # It was tried together with others once, and alone after that.
+    # It was tried together with others twice, and alone after that.
     assert lives == 4
     assert (job.status, job.created, job.failed, job.dead, documents_stored) == ("succeeded", 12, 1, 1, 12)
     assert [(error.id, error.attempts, error.is_kept) for error in job.errors] == [("bad", 3, True)]
