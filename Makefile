@@ -40,7 +40,10 @@ bench-quick: $(INSTALLED) ## Latency, start time and crash recovery, printed wit
 	$(BIN)/python -m benchmarks.latency
 	$(BIN)/python -m benchmarks.recovery
 
+evals: $(INSTALLED) ## Quality of searches on the golden sets; takes minutes
+	$(BIN)/python -m evals.retrieval
+
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help install demo test serve lint bench-quick clean
+.PHONY: help install demo test serve lint bench-quick evals clean
