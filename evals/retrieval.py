@@ -28,7 +28,8 @@ from diptych.ports import free_ports
 from diptych.supervisor import Supervisor
 from evals.data import SOURCES, GoldenSet, data_option, read_set
 from evals.scoring import Difference, best_of_each, ndcg, paired_bootstrap, recall
-from shared.retrieval_messages import SearchMode
+from shared.errors import Unavailable
+from shared.retrieval_messages import TERMINAL, Job, SearchMode
 
 RESULTS: Final = Path(__file__).parent / "results"
 # A way to search: its mode and fusion. The first is what users get.
@@ -46,6 +47,7 @@ _SEARCHES_AT_ONCE: Final = 4
 # All that both legs together can return with the candidates of a plain search.
 _LIMIT: Final = 200
 _TIMEOUT_S: Final = 600.0
+_POLL_S: Final = 0.2
 
 
 class WayScores(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,7 +104,8 @@ async def evaluate(client: RetrievalClient, golden: GoldenSet) -> SetResult:
     await client.put_collection(collection)
     started = time.perf_counter()
     for first in range(0, len(golden.documents), _BATCH_DOCUMENTS):
-        await client.ingest(collection, golden.documents[first : first + _BATCH_DOCUMENTS])
+        answer = await client.ingest(collection, golden.documents[first : first + _BATCH_DOCUMENTS])
+        await _until_searchable(client, answer.job)
     ingest_s = time.perf_counter() - started
     rankings = {way: await _rankings(client, collection, golden, *chosen) for way, chosen in WAYS.items()}
     asked = list(golden.queries)
@@ -130,6 +133,18 @@ async def evaluate(client: RetrievalClient, golden: GoldenSet) -> SetResult:
             for way, ranking in rankings.items()
         },
     )
+
+
+async def _until_searchable(client: RetrievalClient, job: Job) -> None:
+    """A slow machine embeds for longer than the service lets a request wait. Raises Unavailable when documents failed.
+
+    A set that is not wholly there would be scored all the same, and wrongly.
+    """
+    while job.status not in TERMINAL:
+        await asyncio.sleep(_POLL_S)
+        job = await client.job(job.id)
+    if job.status != "succeeded" or job.failed:
+        raise Unavailable(f"ingest job {job.id} {job.status} with {job.failed} failed documents: {job.errors[:3]}")
 
 
 async def _rankings(

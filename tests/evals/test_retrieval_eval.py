@@ -28,6 +28,20 @@ async def test_every_way_is_scored_against_the_judgements(tmp_path: Path) -> Non
     assert result.ways["adaptive"].against.keys() == {"rrf", "relative", "dense", "lexical"}
 
 
+async def test_a_set_is_not_scored_before_all_of_it_is_there(tmp_path: Path) -> None:
+    """The service lets no request wait here, so its answer comes before the documents do."""
+    golden = GoldenSet(
+        name="slow",
+        documents=[DocumentIn(id=str(number), text=f"word{number} again") for number in range(300)],
+        queries={"1": "word299"},
+        judgements={"1": {"299": 1}},
+    )
+    async with running_retrieval(tmp_path, ingest_wait_timeout_s=0.001) as running:
+        result = await evaluate(running.client, golden)
+
+    assert (result.documents, result.ways["lexical"].ndcg_10) == (300, 1.0)
+
+
 def test_sets_are_read_with_the_judgements_that_are_reported(tmp_path: Path) -> None:
     folder = tmp_path / "retrieval" / "cranfield"
     folder.mkdir(parents=True)
