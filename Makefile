@@ -41,7 +41,10 @@ bench-quick: $(INSTALLED) ## Latency, start time, crash recovery and ingest, pri
 	$(BIN)/python -m benchmarks.recovery
 	$(BIN)/python -m benchmarks.ingest
 
+evals: $(INSTALLED) ## Quality of searches on the golden sets; takes minutes
+	$(BIN)/python -m evals.retrieval
+
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help install demo test serve lint bench-quick clean
+.PHONY: help install demo test serve lint bench-quick evals clean

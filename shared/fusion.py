@@ -36,7 +36,8 @@ ALPHA_DEFAULT = 0.5
 # The constant of the paper; larger flattens the ranks.
 K_DEFAULT = 60
 
-# The three numbers of `adaptive`. Each may be halved or grown by half without losing more than .01 nDCG@10 on any set here.
+# The three numbers of `adaptive`. Half as much or half again of the last two moves nDCG@10 by .018 at most on nine sets, .008 or
+# less on most; halving the first costs .036 where words are weak (tables: docs/ARCHITECTURE.md).
 # Odds of the dense leg at alpha .5: levels of BM25 spread wider than those of a cosine, so they need the smaller weight.
 _DENSE_ODDS: Final = 1.5
 # How much the legs' opinions of each other move the odds: from e**-4 to e**4, half of which is common.

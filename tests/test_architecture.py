@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("shared", "retrieval", "memory", "diptych", "benchmarks")
+PACKAGES = ("shared", "retrieval", "memory", "diptych", "benchmarks", "evals")
 FORBIDDEN = {
-    "shared": {"retrieval", "memory", "diptych", "benchmarks", "tests"},
-    "retrieval": {"memory", "diptych", "benchmarks", "tests"},
-    "memory": {"retrieval", "diptych", "benchmarks", "tests"},
-    "diptych": {"retrieval", "memory", "benchmarks", "tests"},
-    "benchmarks": {"retrieval", "memory", "tests"},
+    "shared": {"retrieval", "memory", "diptych", "benchmarks", "evals", "tests"},
+    "retrieval": {"memory", "diptych", "benchmarks", "evals", "tests"},
+    "memory": {"retrieval", "diptych", "benchmarks", "evals", "tests"},
+    "diptych": {"retrieval", "memory", "benchmarks", "evals", "tests"},
+    "benchmarks": {"retrieval", "memory", "evals", "tests"},
+    "evals": {"retrieval", "memory", "benchmarks", "tests"},
 }
 # What looks inside a package all the same, and why.
 EXEMPT = {

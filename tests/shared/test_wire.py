@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from shared.errors import FieldError, InvalidFields, Malformed, UnsupportedMedia
 from shared.memory_messages import AppendRequest
 from shared.messages import Id, PageQuery
-from shared.retrieval_messages import IngestRequest, SearchRequest
+from shared.retrieval_messages import CollectionSpec, IngestRequest, SearchRequest
 from shared.wire import JSON, MSGPACK, convert, decode, encode, media_type, negotiate
 from tests.shared.strategies import PROPERTY
 
@@ -40,6 +40,7 @@ TURN = {"role": "user", "content": "hello"}
     ("kind", "value", "path", "message"),
     [
         (SearchRequest, {"qury": "x"}, "$.qury", "unknown field"),
+        (CollectionSpec, {"language": "klingon"}, "$.language", "Invalid enum value 'klingon'"),
         (SearchRequest, {"fusion": {"alfa": 1}}, "$.fusion.alfa", "unknown field"),
         (AppendRequest, {"turns": [TURN, TURN | {"rol": "x"}]}, "$.turns[1].rol", "unknown field"),
         (AppendRequest, {}, "$.turns", "required field is missing"),
