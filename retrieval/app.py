@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Final
@@ -11,6 +12,9 @@ from aiohttp import web
 
 from retrieval import VERSION
 from retrieval.batcher import Batcher
+from retrieval.conversion.converter import Converter
+from retrieval.conversion.limits import Limits
+from retrieval.conversion.workers import Workers
 from retrieval.embedder import Embedder, SentenceTransformerEmbedder
 from retrieval.handlers import ROUTES
 from retrieval.history import History
@@ -25,6 +29,7 @@ from retrieval.settings import RetrievalSettings
 from retrieval.store import Store
 from shared.database import Database
 from shared.errors import SettingsError
+from shared.forms import FormReader
 from shared.server import SERVER, SERVICE, build_app, make_server
 from shared.threads import open_pool
 
@@ -46,7 +51,13 @@ def build_retrieval(settings: RetrievalSettings, load_embedder: LoadEmbedder | N
             await _start(app, settings, load, stack)
             yield
 
-    return build_app(make_server(settings, VERSION), ROUTES, [lifetime])
+    server = make_server(settings, VERSION)
+    server.forms = FormReader(
+        file_bytes_max=settings.content_bytes_max,
+        bytes_max=settings.upload_bytes_max,
+        in_flight_max=settings.uploads_in_flight_max,
+    )
+    return build_app(server, ROUTES, [lifetime])
 
 
 async def _start(app: web.Application, settings: RetrievalSettings, load: LoadEmbedder, stack: AsyncExitStack) -> None:
@@ -72,11 +83,15 @@ async def _start(app: web.Application, settings: RetrievalSettings, load: LoadEm
     projections = Projections(store, history, batcher, settings.directory / "lexical", threads=search_threads)
     stack.push_async_callback(projections.close)
     jobs = Jobs(database, queue_documents_max=settings.ingest_queue_documents_max, keep_days=settings.jobs_keep_days)
+    workers = await stack.enter_async_context(
+        Workers(processes=settings.convert_processes, idle_s=settings.convert_idle_s)
+    )
     ingest = Ingest(
         store,
         jobs,
         projections,
         batcher,
+        _converter(workers, ingest_threads, settings),
         threads=ingest_threads,
         registry=registry,
         jobs_in_flight_max=settings.ingest_jobs_in_flight_max,
@@ -107,6 +122,22 @@ async def _start(app: web.Application, settings: RetrievalSettings, load: LoadEm
 
     warming.add_done_callback(end)
     server.readiness = waiting_for
+
+
+def _converter(workers: Workers, threads: ThreadPoolExecutor, settings: RetrievalSettings) -> Converter:
+    limits = Limits(
+        characters_max=settings.document_characters_max,
+        pages_max=settings.convert_pages_max,
+        unzipped_bytes_max=settings.convert_unzipped_bytes_max,
+        unzipped_ratio_max=settings.convert_unzipped_ratio_max,
+    )
+    return Converter(
+        workers,
+        threads,
+        limits,
+        timeout_s=settings.convert_timeout_s,
+        memory_bytes_max=settings.convert_memory_bytes_max,
+    )
 
 
 async def _warm(service: RetrievalService, ingest: Ingest, rows: list[CollectionRow]) -> None:

@@ -22,6 +22,7 @@ from shared.retrieval_messages import (
     JobsQuery,
     SearchAnswer,
     SearchRequest,
+    UploadForm,
 )
 from shared.routes import Call, Reply, Route
 
@@ -65,6 +66,11 @@ async def delete_collection(service: RetrievalService, call: Call[None, None]) -
 
 async def add_documents(service: RetrievalService, call: Call[IngestRequest, None]) -> Reply:
     answer = await service.ingest(call.principal.tenant, call.path["collection"], call.body)
+    return Reply(200 if call.body.wait and answer.job.status in TERMINAL else 202, answer)
+
+
+async def upload_files(service: RetrievalService, call: Call[UploadForm, None]) -> Reply:
+    answer = await service.upload(call.principal.tenant, call.path["collection"], call.body)
     return Reply(200 if call.body.wait and answer.job.status in TERMINAL else 202, answer)
 
 
@@ -163,6 +169,15 @@ ROUTES = (
         add_documents,
         {200: IngestAnswer, 202: IngestAnswer},
         body=IngestRequest,
+    ),
+    _write(
+        "POST",
+        _COLLECTION + "/files",
+        "Upload files as a form; with `wait`, answer when they are searchable",
+        upload_files,
+        {200: IngestAnswer, 202: IngestAnswer},
+        body=UploadForm,
+        is_form=True,
     ),
     _read("GET", _DOCUMENTS, "List documents", list_documents, DocumentPage, query=PageQuery),
     _write(

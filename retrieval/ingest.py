@@ -1,4 +1,4 @@
-"""Working on jobs: each document is prepared in a thread, embedded as far as its texts are new, and stored in one
+"""Working on jobs: each document is read (conversion/), cut in a thread, embedded as far as its texts are new, and stored in one
 transaction. A job ends when everything it stored can be found.
 
 Jobs start in the order of acceptance, a few at a time; what a crash interrupted is taken up again at the start. Nothing
@@ -16,6 +16,8 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from retrieval.batcher import Batcher
+from retrieval.conversion.converter import Converter
+from retrieval.conversion.limits import Unreadable
 from retrieval.embedder import Embedder
 from retrieval.jobs import Commit, Jobs
 from retrieval.preparing import content_hash, prepare
@@ -36,6 +38,7 @@ class Ingest:
         jobs: Jobs,
         projections: Projections,
         batcher: Batcher,
+        converter: Converter,
         *,
         threads: ThreadPoolExecutor,
         registry: CollectorRegistry,
@@ -46,6 +49,7 @@ class Ingest:
         self._jobs = jobs
         self._projections = projections
         self._batcher = batcher
+        self._converter = converter
         self._threads = threads
         self._jobs_slots = asyncio.Semaphore(jobs_in_flight_max)
         self._documents_in_flight_max = documents_in_flight_max
@@ -118,7 +122,7 @@ class Ingest:
             return
         try:
             commit = await self._prepare_commit(item, embedder)
-        except ServiceError as error:
+        except (ServiceError, Unreadable) as error:
             commit = partial(_commit_failure, message=str(error))
         except Exception as error:  # a job's loop: a document that breaks its parser fails alone
             log.exception("document_failed", collection_id=row.id)
@@ -134,13 +138,15 @@ class Ingest:
     async def _prepare_commit(self, item: Item, embedder: Embedder) -> Commit:
         """Everything that takes time, so that the transaction only writes."""
         row = item.collection
-        digest = content_hash(item.document, row.chunking)
+        digest = await run_in(self._threads, content_hash, item.document, row.chunking)
         if await self._store.stored_hash(row.id, item.document_id) == digest:
             return partial(commit_unchanged, item=item)
+        parsed = await self._converter.convert(item.document)
         prepared = await run_in(
             self._threads,
             prepare,
             item.document,
+            parsed,
             row.chunking,
             token_starts=embedder.token_starts,
             model_tokens_max=embedder.tokens_max,
