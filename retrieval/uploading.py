@@ -34,9 +34,10 @@ def _name(file: UploadedFile, path: str) -> str:
 def _kind(file: UploadedFile) -> str | None:
     """Browsers and curl guess types from tables of their own. What they say counts if it is of use; else the content and
     the name decide, so that one file of a strange type fails by itself and not the whole upload."""
-    declared = file.content_type
-    if declared is None or kinds.canonical(declared) in {None, kinds.UNKNOWN}:
-        return None
-    if kinds.canonical(declared) == kinds.PLAIN and kinds.charset_of(declared) is None:
-        return kinds.named_kind(file.name) or declared  # as which everything is sent that has no better name
+    declared, named = file.content_type, kinds.named_kind(file.name)
+    kind = kinds.canonical(declared)
+    if kind in {None, kinds.UNKNOWN} or (kind in kinds.BINARY and named in kinds.TEXTUAL):
+        return None  # a machine with Excel calls CSV so
+    if kind == kinds.PLAIN and kinds.charset_of(declared) is None:
+        return named or declared  # as which everything is sent that has no better name
     return declared

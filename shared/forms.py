@@ -127,13 +127,20 @@ class FormReader:
         )
 
 
+def _plain(field: msgspec.inspect.Type) -> msgspec.inspect.Type:
+    """Without what its description added."""
+    return _plain(field.type) if isinstance(field, msgspec.inspect.Metadata) else field
+
+
 def _is_files(field: msgspec.inspect.Type) -> bool:
+    field = _plain(field)
     return isinstance(field, msgspec.inspect.ListType) and isinstance(field.item_type, msgspec.inspect.CustomType)
 
 
 def _value(text: str, field: msgspec.inspect.Type, path: str) -> Any:
+    field = _plain(field)
     types = field.types if isinstance(field, msgspec.inspect.UnionType) else (field,)
-    if not any(isinstance(each, msgspec.inspect.DictType) for each in types):
+    if not any(isinstance(_plain(each), msgspec.inspect.DictType) for each in types):
         return text
     try:
         value = msgspec.json.decode(text)

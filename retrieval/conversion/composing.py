@@ -1,11 +1,14 @@
 """Text and its blocks, written piece by piece, so that offsets are exact by construction. Pure."""
 
+import re
 from collections.abc import Sequence
 
 from retrieval.conversion.limits import Limits, too_long
 from retrieval.parsing import Block, Parsed
 
 _HEADING_LEVEL_MAX = 6
+# NUL, and halves of characters, which escapes in JSON can make and no database takes.
+_NO_TEXT = re.compile("[\x00\ud800-\udfff]")
 
 
 class Composer:
@@ -24,7 +27,7 @@ class Composer:
         return tuple(name for _, name in self._path)
 
     def heading(self, name: str, level: int) -> None:
-        name = " ".join(name.split())
+        name = _NO_TEXT.sub("\ufffd", " ".join(name.split()))
         self._path = [(depth, above) for depth, above in self._path if depth < level]
         self._path.append((level, name))
         self._block(f"{'#' * min(level, _HEADING_LEVEL_MAX)} {name}", is_heading=True)
@@ -73,7 +76,7 @@ class Composer:
         self._length += len(text)
         if self._length > self._limits.characters_max:
             raise too_long(self._limits)
-        self._parts.append(text)
+        self._parts.append(_NO_TEXT.sub("\ufffd", text))
 
 
 def _row(cells: Sequence[str], width: int) -> str:

@@ -31,6 +31,7 @@ def convert_docx(content: bytes, limits: Limits) -> Parsed:
         ValueError,
         AttributeError,
         IndexError,
+        OSError,
         zipfile.BadZipFile,
         xml.parsers.expat.ExpatError,
     ) as error:

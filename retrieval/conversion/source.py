@@ -70,7 +70,12 @@ def _definitions(text: str) -> Iterator[tuple[int, int, int, str]]:
         end = position + len(line)
         found = _opened(text, position, line)
         if found is not None:
-            yield position if attached is None else attached, end, len(found["indent"].expandtabs(_TAB)), found["name"]
+            yield (
+                position if attached is None else attached,
+                end,
+                len(found["indent"].expandtabs(_TAB)),
+                found["name"].rstrip(":."),
+            )
         is_attached = found is None and _ATTACHED.match(line) is not None
         attached = (position if attached is None else attached) if is_attached else None
         position = end

@@ -37,7 +37,7 @@ def main() -> None:
     sys.setrecursionlimit(_RECURSION_MAX)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    sys.addaudithook(_Guard())
+    sys.addaudithook(Guard())
     while (frame := read_frame(requests)) is not None:
         request = msgspec.msgpack.decode(frame, type=Request)
         _limit(request)
@@ -90,7 +90,7 @@ def _end_with_the_service() -> None:
     os._exit(0)
 
 
-class _Guard:
+class Guard:
     """Refuses what no converter needs. Not a sandbox: native code is not asked. It makes a mistake harmless."""
 
     def __init__(self) -> None:
