@@ -44,6 +44,7 @@ class _Worker:
             start_new_session=True,
         )
         self._late = False
+        self._is_fresh = True
 
     @property
     def pid(self) -> int:
@@ -53,12 +54,12 @@ class _Worker:
     def is_alive(self) -> bool:
         return self._process.poll() is None
 
-    def ask(self, request: Request, timeout_s: float) -> Answer:
+    def ask(self, request: Request) -> Answer:
         """Raises Unreadable where no answer comes; the worker is dead then."""
         stdin, stdout = self._process.stdin, self._process.stdout
         if stdin is None or stdout is None:  # both are pipes
             raise AssertionError(self._process)
-        timer = threading.Timer(timeout_s, self.give_up)
+        timer = threading.Timer(request.timeout_s + (_START_S if self._is_fresh else 0.0), self.give_up)
         timer.start()
         frame = None
         try:
@@ -75,6 +76,7 @@ class _Worker:
                 "broken or a bomb: its converter died of it, most likely at its limit of memory "
                 "(convert_memory_bytes_max)"
             )
+        self._is_fresh = False
         return msgspec.msgpack.decode(frame, type=Answer)
 
     def give_up(self) -> None:
@@ -148,7 +150,7 @@ class Workers:
         errand.worker = worker
         if errand.is_unwanted:
             worker.give_up()
-        answer = worker.ask(errand.request, errand.request.timeout_s + _START_S)
+        answer = worker.ask(errand.request)
         self._resting.append(worker)
         if answer.defect:
             log.warning("converter_failed", error=answer.defect)

@@ -4,6 +4,7 @@ import io
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from tests.retrieval.files import LIMITS
 WORD = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 
 
-def reason(content: bytes, declared: str | None = None, name: str = "", **limits: int) -> str:
+def reason(content: bytes, declared: str | None = None, name: str = "", **limits: Any) -> str:
     with pytest.raises(Unreadable) as caught:
         convert_content(content, declared, name, replace(LIMITS, **limits))
     return str(caught.value)
@@ -140,7 +141,7 @@ def test_files_outside_are_never_read() -> None:
     ],
     ids=["pages", "slides", "pdf", "xlsx", "docx", "pptx", "text", "plain"],
 )
-def test_what_is_too_long_names_the_limit(content: Callable[[], bytes], limits: dict[str, int], words: str) -> None:
+def test_what_is_too_long_names_the_limit(content: Callable[[], bytes], limits: dict[str, Any], words: str) -> None:
     assert words in reason(content(), **limits)
 
 

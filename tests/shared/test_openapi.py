@@ -14,9 +14,7 @@ import memory.handlers
 import retrieval.handlers
 from shared.errors import SERVICE_ERRORS
 from shared.openapi import describe_api, error_codes
-from shared.retrieval_messages import UploadForm
 from shared.routes import Route
-from shared.retrieval_messages import UploadForm
 from shared.wire import JSON, MSGPACK, encode
 from tests.harness import RunningMemory, RunningRetrieval, raw_session
 from tests.shared.probe import ROUTES as PROBE_ROUTES
@@ -99,7 +97,7 @@ def described_kinds() -> list[tuple[str, type[msgspec.Struct]]]:
         (title, kind)
         for title, document in DESCRIBED.items()
         for kind in message_kinds()
-        if kind.__name__ in document["components"]["schemas"] and kind is not UploadForm  # never JSON
+        if kind.__name__ in document["components"]["schemas"]
     ]
 
 
