@@ -6,17 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from shared.content_types import named_kind
 from shared.errors import SettingsError
 
-CONTENT_TYPES: Final = {
-    ".md": "text/markdown",
-    ".markdown": "text/markdown",
-    ".txt": "text/plain",
-    ".rst": "text/plain",
-    ".html": "text/html",
-    ".htm": "text/html",
-    ".xhtml": "text/html",
-}
+# Folders that tools fill, and files that they write for themselves.
+_IGNORED_FOLDERS: Final = frozenset({"node_modules", "__pycache__", "site-packages"})
+_IGNORED_FILES: Final = frozenset({"package-lock.json", "npm-shrinkwrap.json", "composer.lock"})
+_IGNORED_ENDINGS: Final = (".min.js", ".min.css", ".map")
+# What marks a folder as a virtual environment of Python.
+_ENVIRONMENT_MARK: Final = "pyvenv.cfg"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +40,7 @@ def select_files(patterns: Sequence[str]) -> Selection:
     skipped: list[Path] = []
     for pattern in patterns:
         for path, document_id in _expand(pattern):
-            content_type = CONTENT_TYPES.get(path.suffix.lower())
+            content_type = named_kind(path.name)
             if content_type is None:
                 skipped.append(path)
                 continue
@@ -72,8 +70,19 @@ def _expand(pattern: str) -> Iterator[tuple[Path, str]]:
 
 
 def _below(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Without what is hidden, and without what no person wrote."""
     name = folder.resolve().name
-    for path in sorted(folder.rglob("*")):
-        relative = path.relative_to(folder)
-        if path.is_file() and not any(part.startswith(".") for part in relative.parts):
-            yield path, f"{name}/{relative.as_posix()}"
+    for path in _walk(folder):
+        yield path, f"{name}/{path.relative_to(folder).as_posix()}"
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """By name, folders and files alike. Links to folders are not followed: they may lead round in circles."""
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            if path.name not in _IGNORED_FOLDERS and not (path / _ENVIRONMENT_MARK).exists():
+                yield from _walk(path)
+        elif path.is_file() and path.name not in _IGNORED_FILES and not path.name.endswith(_IGNORED_ENDINGS):
+            yield path

@@ -15,6 +15,9 @@ from prometheus_client import CollectorRegistry
 from retrieval import VERSION
 from retrieval.backpressure import Amount, DrainRate
 from retrieval.batcher import Batcher
+from retrieval.conversion.converter import Converter
+from retrieval.conversion.limits import Limits
+from retrieval.conversion.workers import Workers
 from retrieval.cross_encoder import SentenceTransformerCrossScorer
 from retrieval.embedder import Embedder, SentenceTransformerEmbedder
 from retrieval.filtering import FilterSets
@@ -23,7 +26,8 @@ from retrieval.history import History
 from retrieval.ingest import Ingest
 from retrieval.job_feed import JobFeed
 from retrieval.job_items import JobItems
-from retrieval.job_runner import JobRunner, Limits
+from retrieval.job_runner import JobRunner
+from retrieval.job_runner import Limits as JobLimits
 from retrieval.jobs import Jobs
 from retrieval.projections import Projections
 from retrieval.records import CollectionRow
@@ -37,6 +41,7 @@ from retrieval.tending import lower_priority
 from retrieval.vectorizing import Vectorizer
 from shared.database import Database
 from shared.errors import SettingsError
+from shared.forms import FormReader
 from shared.server import SERVER, SERVICE, build_app, make_server
 from shared.snapshots import Snapshots
 from shared.threads import open_pool
@@ -59,7 +64,13 @@ def build_retrieval(settings: RetrievalSettings, load_embedder: LoadEmbedder | N
             await _start(app, settings, load, stack)
             yield
 
-    return build_app(make_server(settings, VERSION), ROUTES, [lifetime])
+    server = make_server(settings, VERSION)
+    server.forms = FormReader(
+        file_bytes_max=settings.content_bytes_max,
+        bytes_max=settings.upload_bytes_max,
+        in_flight_max=settings.uploads_in_flight_max,
+    )
+    return build_app(server, ROUTES, [lifetime])
 
 
 async def _start(app: web.Application, settings: RetrievalSettings, load: LoadEmbedder, stack: AsyncExitStack) -> None:
@@ -87,8 +98,12 @@ async def _start(app: web.Application, settings: RetrievalSettings, load: LoadEm
         store, history, batcher, settings, threads=search_threads, tending_threads=tending_threads
     )
     stack.push_async_callback(projections.close)
+    workers = await stack.enter_async_context(
+        Workers(processes=settings.convert_processes, idle_s=settings.convert_idle_s)
+    )
+    converter = _converter(workers, ingest_threads, settings)
     jobs, runner, feed = _start_jobs(
-        settings, database, store, projections, batcher, threads=ingest_threads, registry=registry
+        settings, database, store, projections, batcher, converter, threads=ingest_threads, registry=registry
     )
     stack.push_async_callback(runner.close)
     filters = FilterSets(database, bytes_max=settings.filter_cache_bytes_max)
@@ -135,6 +150,7 @@ def _start_jobs(
     store: Store,
     projections: Projections,
     batcher: Batcher,
+    converter: Converter,
     *,
     threads: ThreadPoolExecutor,
     registry: CollectorRegistry,
@@ -145,9 +161,16 @@ def _start_jobs(
     items = JobItems(database, owner=owner, attempts_max=settings.ingest_attempts_max, drain=drain)
     vectorizer = Vectorizer(store, items, batcher, batch_tokens_max=settings.embed_batch_tokens_max)
     ingest = Ingest(
-        store, items, projections, vectorizer, threads=threads, registry=registry, retry_s=settings.ingest_retry_s
+        store,
+        items,
+        projections,
+        vectorizer,
+        converter,
+        threads=threads,
+        registry=registry,
+        retry_s=settings.ingest_retry_s,
     )
-    limits = Limits(
+    limits = JobLimits(
         jobs_in_flight_max=settings.ingest_jobs_in_flight_max,
         documents_in_flight_max=settings.ingest_documents_in_flight_max,
         lease_s=settings.ingest_lease_s,
@@ -157,6 +180,22 @@ def _start_jobs(
     feed = JobFeed(jobs)
     runner = JobRunner(store, jobs, items, ingest, feed, projections, batcher, limits=limits, registry=registry)
     return jobs, runner, feed
+
+
+def _converter(workers: Workers, threads: ThreadPoolExecutor, settings: RetrievalSettings) -> Converter:
+    limits = Limits(
+        characters_max=settings.document_characters_max,
+        pages_max=settings.convert_pages_max,
+        unzipped_bytes_max=settings.convert_unzipped_bytes_max,
+        unzipped_ratio_max=settings.convert_unzipped_ratio_max,
+    )
+    return Converter(
+        workers,
+        threads,
+        limits,
+        timeout_s=settings.convert_timeout_s,
+        memory_bytes_max=settings.convert_memory_bytes_max,
+    )
 
 
 async def _warm(service: RetrievalService, runner: JobRunner, reranker: Reranker, rows: list[CollectionRow]) -> None:

@@ -123,7 +123,7 @@ class DenseIndex:
                 return found
         return _best(state.rows, vector, rows, limit)
 
-    def score(self, vector: Float32Array, ids: Int64Array) -> dict[int, float]:
+    def score(self, vector: Float32Array, ids: Int64Array | Sequence[int]) -> dict[int, float]:
         """Exact similarities of the given chunks; those that are not here are left out."""
         rows = self._state.rows
         wanted = rows.find(np.asarray(ids, dtype=np.int64))

@@ -26,6 +26,7 @@ from shared.retrieval_messages import (
     Rebuilt,
     SearchAnswer,
     SearchRequest,
+    UploadForm,
 )
 from shared.routes import Call, Reply, Route, Stream
 
@@ -69,6 +70,11 @@ async def rebuild(service: RetrievalService, call: Call[None, None]) -> Rebuilt:
 
 async def add_documents(service: RetrievalService, call: Call[IngestRequest, None]) -> Reply:
     answer = await service.ingest(call.principal.tenant, call.path["collection"], call.body)
+    return Reply(200 if call.body.wait and answer.job.status in TERMINAL else 202, answer)
+
+
+async def upload_files(service: RetrievalService, call: Call[UploadForm, None]) -> Reply:
+    answer = await service.upload(call.principal.tenant, call.path["collection"], call.body)
     return Reply(200 if call.body.wait and answer.job.status in TERMINAL else 202, answer)
 
 
@@ -174,6 +180,15 @@ ROUTES = (
         add_documents,
         {200: IngestAnswer, 202: IngestAnswer},
         body=IngestRequest,
+    ),
+    _write(
+        "POST",
+        _COLLECTION + "/files",
+        "Upload files as a form; with `wait`, answer when they are searchable",
+        upload_files,
+        {200: IngestAnswer, 202: IngestAnswer},
+        body=UploadForm,
+        is_form=True,
     ),
     _read("GET", _DOCUMENTS, "List documents", list_documents, DocumentPage, query=DocumentsQuery),
     _write(

@@ -13,6 +13,8 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter
 
 from retrieval.backpressure import retry_delay_s
+from retrieval.conversion.converter import Converter
+from retrieval.conversion.limits import Unreadable
 from retrieval.embedder import Embedder
 from retrieval.job_feed import Progress
 from retrieval.job_items import Commit, JobItems, RunningJob
@@ -34,6 +36,7 @@ class Ingest:
         items: JobItems,
         projections: Projections,
         vectorizer: Vectorizer,
+        converter: Converter,
         *,
         threads: ThreadPoolExecutor,
         registry: CollectorRegistry,
@@ -43,6 +46,7 @@ class Ingest:
         self._items = items
         self._projections = projections
         self._vectorizer = vectorizer
+        self._converter = converter
         self._threads = threads
         self._retry_s = retry_s
         self._documents = Counter("diptych_documents", "Documents that ended.", ["status"], registry=registry)
@@ -83,25 +87,30 @@ class Ingest:
     async def _prepare_commit(self, item: Item, embedder: Embedder, progress: Progress) -> Commit:
         """Everything that takes time, so that the transaction only writes."""
         row = item.collection
-        digest = content_hash(item.document, row.chunking)
+        digest = await run_in(self._threads, content_hash, item.document, row.chunking)
         if await self._store.stored_hash(row.id, item.document_id) == digest:
             return partial(commit_unchanged, item=item)
-        prepared = await self._prepared(item, embedder)
+        prepared = await self._prepared(item, embedder, progress)
         progress.touch()
         vectors = await self._vectorizer.vectors(item, prepared, progress.embedded)
         return partial(commit_document, item=item, prepared=prepared, vectors=vectors, digest=digest)
 
-    async def _prepared(self, item: Item, embedder: Embedder) -> PreparedDocument:
+    async def _prepared(self, item: Item, embedder: Embedder, progress: Progress) -> PreparedDocument:
         """Raises InvalidFields for a document that cannot be read, whatever went wrong with it."""
         try:
+            parsed = await self._converter.convert(item.document)
+            progress.touch()
             return await run_in(
                 self._threads,
                 prepare,
                 item.document,
+                parsed,
                 item.collection.chunking,
                 token_starts=embedder.token_starts,
                 model_tokens_max=embedder.tokens_max,
             )
+        except Unreadable as error:
+            raise InvalidFields(str(error)) from error
         except (ServiceError, OSError, MemoryError):
             raise
         except Exception as error:  # a document that breaks its parser fails alone, and would break it again

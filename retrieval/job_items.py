@@ -63,7 +63,10 @@ class JobItems:
                 "ORDER BY i.ordinal",
                 (job.accepted, self._owner),
             )
-            return [Pending(*row, is_suspect=row[1] >= self._suspected_after) for row in rows]
+            return [
+                Pending(ordinal, attempts, retry_at, is_suspect=attempts >= self._suspected_after)
+                for ordinal, attempts, retry_at in rows
+            ]
 
         return await self._database.read(unit)
 

@@ -14,11 +14,8 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from markdownify import MarkdownConverter
 
-from shared.errors import invalid
+from shared.content_types import PLAIN
 
-PLAIN, MARKDOWN, HTML = "text/plain", "text/markdown", "text/html"
-_ALIASES = {"text/x-markdown": MARKDOWN, "application/xhtml+xml": HTML}
-SUPPORTED = (PLAIN, MARKDOWN, HTML)
 # Nothing a reader sees on the page.
 _INVISIBLE = ("script", "style", "template", "noscript", "svg", "iframe", "object", "head", "title")
 
@@ -27,65 +24,42 @@ _BLANK_LINES = re.compile(r"\n[ \t\r\f\v]*\n\s*")
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A range that reads as one: a paragraph, a list, a table, a code block. `headings` is the path above it."""
+    """A range that reads as one: a paragraph, a list, a table, a code block. `headings` is the path above it.
+
+    `table_header` is the range of a table's line of column names: whoever cuts the table gives it to every piece.
+    """
 
     start: int
     end: int
     headings: tuple[str, ...]
     is_heading: bool = False
+    table_header: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
+    """`pages` are the offsets at which pages start, where there are any."""
+
     title: str | None
     content_type: str
     text: str
     blocks: tuple[Block, ...]
+    pages: tuple[int, ...] = ()
 
 
-def parse(text: str | None, content: bytes | None, content_type: str | None, *, path: str) -> Parsed:
-    """Raises InvalidFields, naming a field under `path`, where the type is unknown or the bytes are not text."""
-    name, charset = _supported_type(content_type, path)
-    source = text if text is not None else _decode(content or b"", charset, path)
-    source = source.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
-    match name:
+def parse(text: str, kind: str) -> Parsed:
+    """`kind` is HTML or MARKDOWN; anything else is plain text."""
+    source = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    match kind:
         case "text/html":
             title, source = _html_to_markdown(source)
             blocks = tuple(_markdown_blocks(source))
-            return Parsed(title or _first_heading(blocks), name, source, blocks)
+            return Parsed(title or _first_heading(blocks), kind, source, blocks)
         case "text/markdown":
             blocks = tuple(_markdown_blocks(source))
-            return Parsed(_first_heading(blocks), name, source, blocks)
+            return Parsed(_first_heading(blocks), kind, source, blocks)
         case _:
-            return Parsed(None, name, source, tuple(_paragraphs(source, 0, len(source), ())))
-
-
-def check_source(content: bytes | None, content_type: str | None, *, path: str) -> None:
-    """Raises the InvalidFields that `parse` would, before a document is accepted and without converting it."""
-    _, charset = _supported_type(content_type, path)
-    if content is not None:
-        _decode(content, charset, path)
-
-
-def _supported_type(content_type: str | None, path: str) -> tuple[str, str]:
-    name, *parameters = (part.strip() for part in (content_type or PLAIN).lower().split(";"))
-    name = _ALIASES.get(name, name)
-    if name not in SUPPORTED:
-        raise invalid(f"{path}.content_type", f"{name!r} is not supported; send one of {', '.join(SUPPORTED)}")
-    charset = next((part[8:].strip("\"'") for part in parameters if part.startswith("charset=")), "utf-8")
-    return name, charset
-
-
-def _decode(content: bytes, charset: str, path: str) -> str:
-    try:
-        text = content.decode(charset)
-    except LookupError as error:
-        raise invalid(f"{path}.content_type", f"unknown charset {charset!r}") from error
-    except UnicodeDecodeError as error:
-        raise invalid(f"{path}.content", f"not valid {charset}: {error.reason} at byte {error.start}") from error
-    if "\x00" in text:
-        raise invalid(f"{path}.content", "contains NUL; is it text?")
-    return text
+            return Parsed(None, PLAIN, source, tuple(_paragraphs(source, 0, len(source), ())))
 
 
 class _Converter(MarkdownConverter):
@@ -93,6 +67,14 @@ class _Converter(MarkdownConverter):
 
     def convert_a(self, el: object, text: str, parent_tags: object) -> str:  # noqa: ARG002 - markdownify passes by name
         return text
+
+    def convert_td(self, el: object, text: str, parent_tags: object) -> str:
+        cell: str = super().convert_td(el, text.replace("|", "\\|"), parent_tags)  # type: ignore[misc]
+        return cell
+
+    def convert_th(self, el: object, text: str, parent_tags: object) -> str:
+        cell: str = super().convert_th(el, text.replace("|", "\\|"), parent_tags)  # type: ignore[misc]
+        return cell
 
     def convert_img(self, el: "dict[str, str]", text: str, parent_tags: object) -> str:  # noqa: ARG002
         return el.get("alt", "")
@@ -106,7 +88,14 @@ def _html_to_markdown(source: str) -> tuple[str | None, str]:
     title = soup.title.get_text(" ", strip=True) if soup.title else None
     for element in soup(_INVISIBLE):
         element.decompose()
-    text: str = _Converter(heading_style="ATX", escape_underscores=False, escape_asterisks=False).convert_soup(soup)
+    converter = _Converter(
+        heading_style="ATX",
+        escape_underscores=False,
+        escape_asterisks=False,
+        # Most tables, and all of Word's, mark no header; their first row nearly always is one.
+        table_infer_header=True,
+    )
+    text: str = converter.convert_soup(soup)
     return title or None, re.sub(r"\n{3,}", "\n\n", text).strip()
 
 
@@ -124,7 +113,8 @@ def _markdown_blocks(text: str) -> Iterator[Block]:
             level = int(token.tag[1:])
             path = [(depth, name) for depth, name in path if depth < level]
             path.append((level, _plain(tokens[index + 1])))
-        yield Block(start, end, tuple(name for _, name in path), token.type == "heading_open")
+        header = (start, line_starts[token.map[0] + 1] - 1) if token.type == "table_open" else None
+        yield Block(start, end, tuple(name for _, name in path), token.type == "heading_open", header)
 
 
 def _plain(inline: Token) -> str:

@@ -9,17 +9,18 @@ import msgspec
 import structlog
 
 from retrieval.batcher import Batcher
+from retrieval.conversion.accepting import check_content_type
 from retrieval.filtering import find_documents
 from retrieval.history import History
 from retrieval.job_feed import JobFeed
 from retrieval.job_runner import JobRunner
 from retrieval.jobs import Jobs
-from retrieval.parsing import check_source
 from retrieval.projections import Projections
 from retrieval.records import CollectionRow
 from retrieval.search import Searcher
 from retrieval.settings import RetrievalSettings
 from retrieval.store import Store, last_accepted
+from retrieval.uploading import documents_of
 from shared.errors import FieldError, InvalidFields, NotFound, invalid
 from shared.filters import Filter, parse_filter
 from shared.messages import CheckReport, Deleted, Finding
@@ -43,6 +44,7 @@ from shared.retrieval_messages import (
     Rebuilt,
     SearchAnswer,
     SearchRequest,
+    UploadForm,
 )
 from shared.routes import Event
 from shared.snapshots import Snapshots
@@ -107,12 +109,21 @@ class RetrievalService:
 
     async def ingest(self, tenant: str, name: str, request: IngestRequest) -> IngestAnswer:
         """Accepts all of a batch or nothing of it."""
-        documents, duplicates = self._accepted(request.documents)
+        return await self._take(tenant, name, request.documents, wait=request.wait, place="$.documents")
+
+    async def upload(self, tenant: str, name: str, form: UploadForm) -> IngestAnswer:
+        """As `ingest`, with files of a form."""
+        return await self._take(tenant, name, documents_of(form), wait=form.wait, place="$.file")
+
+    async def _take(
+        self, tenant: str, name: str, given: Sequence[DocumentIn], *, wait: bool, place: str
+    ) -> IngestAnswer:
+        documents, duplicates = self._accepted(given, place)
         job_id = await self._runner.submit(tenant, name, documents, model=self.settings.model)
-        if request.wait:
+        if wait:
             await self._runner.wait(job_id, self.settings.ingest_wait_timeout_s)
         job = await self.jobs.job(tenant, job_id)
-        is_done = request.wait and job.status in TERMINAL
+        is_done = wait and job.status in TERMINAL
         return IngestAnswer(
             job=job,
             results=await self.jobs.results(tenant, job_id) if is_done else None,
@@ -211,14 +222,14 @@ class RetrievalService:
         """What the service is doing before it is ready."""
         return "the indexes are catching up" if self.batcher.is_loaded else "the model is loading"
 
-    def _accepted(self, documents: Sequence[DocumentIn]) -> tuple[list[tuple[str, DocumentIn]], list[str]]:
+    def _accepted(self, documents: Sequence[DocumentIn], place: str) -> tuple[list[tuple[str, DocumentIn]], list[str]]:
         """Documents by id, the last of an id winning, and the ids that stood more than once. Raises InvalidFields for all
         documents that cannot be taken, together."""
         errors: list[FieldError] = []
         by_id: dict[str, DocumentIn] = {}
         duplicates: list[str] = []
         for index, document in enumerate(documents):
-            errors += self._problems(document, f"$.documents[{index}]")
+            errors += self._problems(document, f"{place}[{index}]")
             document_id = document.id or uuid.uuid4().hex
             if document_id in by_id:
                 del by_id[document_id]
@@ -229,17 +240,21 @@ class RetrievalService:
         return list(by_id.items()), list(dict.fromkeys(duplicates))
 
     def _problems(self, document: DocumentIn, path: str) -> list[FieldError]:
-        limit = self.settings.document_characters_max
         if (document.text is None) == (document.content is None):
             return [FieldError(f"{path}.text", "give exactly one of text and content")]
-        size = len(document.text if document.text is not None else document.content or b"")
-        if size > limit:
-            field = "text" if document.text is not None else "content"
-            message = f"{size} characters; at most {limit} are accepted (document_characters_max): split the document"
-            return [FieldError(f"{path}.{field}", message)]
+        limit = self.settings.document_characters_max
+        if document.text is not None and len(document.text) > limit:
+            message = (
+                f"{len(document.text)} characters; at most {limit} are accepted (document_characters_max): split it"
+            )
+            return [FieldError(f"{path}.text", message)]
+        limit = self.settings.content_bytes_max
+        if document.content is not None and len(document.content) > limit:
+            message = f"{len(document.content)} bytes; at most {limit} are accepted (content_bytes_max): split the file"
+            return [FieldError(f"{path}.content", message)]
         try:
             check_metadata(document.metadata or {}, path=f"{path}.metadata", bytes_max=self.settings.metadata_bytes_max)
-            check_source(document.content, document.content_type, path=path)
+            check_content_type(document.content_type, has_text=document.text is not None, path=path)
         except InvalidFields as error:
             return list(error.errors)
         return []

@@ -20,6 +20,46 @@ class RetrievalSettings(ServiceSettings):
     document_characters_max: int = Field(
         4_000_000, ge=1, description="Longest text of one document, about 2,000 pages. Split longer ones."
     )
+    content_bytes_max: int = Field(
+        32 * MIB,
+        ge=1,
+        description="Largest file, as `content` or uploaded. It is held in memory, and kept in the database until it is read.",
+    )
+    upload_bytes_max: int = Field(
+        64 * MIB,
+        ge=1024,
+        description="All files of one upload together. They are held in memory until they are accepted.",
+    )
+    uploads_in_flight_max: int = Field(
+        4,
+        ge=1,
+        description="Uploads received at once; the next is answered 429. With upload_bytes_max it bounds memory.",
+    )
+    convert_processes: int = Field(
+        2, ge=1, le=64, description="Processes that read PDF and Office files and large texts. They start when needed."
+    )
+    convert_idle_s: float = Field(
+        60.0, gt=0, description="After so long without work these processes end. Starting one takes half a second."
+    )
+    convert_timeout_s: float = Field(
+        120.0,
+        gt=0,
+        description="Longest time spent on reading one file, then it fails. A page of PDF takes some 10 ms.",
+    )
+    convert_memory_bytes_max: int = Field(
+        1024 * MIB,
+        ge=256 * MIB,
+        description="Address space of such a process. A file that needs more fails alone. Not enforced on macOS.",
+    )
+    convert_pages_max: int = Field(
+        5000, ge=1, description="Pages or slides of one file. More never fit document_characters_max."
+    )
+    convert_unzipped_bytes_max: int = Field(
+        512 * MIB, ge=MIB, description="Office files are ZIP archives; larger ones unzipped are taken for bombs."
+    )
+    convert_unzipped_ratio_max: int = Field(
+        200, ge=2, description="Beyond 16 MiB, more than so many times the packed size is a bomb. Real ones reach 50."
+    )
     ingest_queue_documents_max: int = Field(
         20_000, ge=1, description="Documents accepted and not yet ingested; beyond it ingest is answered 429."
     )

@@ -8,7 +8,7 @@ caller gave none. Answers of 4xx are never retried; they raise the error class t
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from io import BytesIO
 from types import TracebackType
@@ -27,6 +27,7 @@ from shared.tracing import inject_trace
 from shared.wire import JSON, MSGPACK, decode, encode, invalid_fields, media_type
 
 AnswerT = TypeVar("AnswerT")
+MakeForm = Callable[[], aiohttp.FormData]
 StructT = TypeVar("StructT", bound=msgspec.Struct)
 
 # Waits double from here with jitter: a restart takes seconds, and a crowd must not come back at once.
@@ -105,12 +106,13 @@ class ServiceClient:
         path: str,
         answer: type[AnswerT],
         *,
-        body: msgspec.Struct | None = None,
+        body: msgspec.Struct | MakeForm | None = None,
         query: msgspec.Struct | None = None,
         timeout_s: float | None = None,
         bearer: str | None = None,
     ) -> AnswerT:
-        """Raises ServiceError. `bearer` replaces the client's own key for this call."""
+        """Raises ServiceError. `bearer` replaces the client's own key for this call. A form is made anew for each
+        attempt, since sending one uses it up."""
         limit_s = self.timeout_s if timeout_s is None else timeout_s
         headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
         retrying = tenacity.AsyncRetrying(
@@ -179,14 +181,19 @@ class ServiceClient:
         method: str,
         path: str,
         answer: type[AnswerT],
-        body: msgspec.Struct | None,
+        body: msgspec.Struct | MakeForm | None,
         query: msgspec.Struct | None,
         extra_headers: dict[str, str],
     ) -> AnswerT:
         headers = self._headers | extra_headers
         inject_trace(headers)
-        # As a file, because aiohttp sends bytes in one piece and warns that a large one holds up the event loop.
-        data = None if body is None else BytesIO(encode(body, self._encoding))
+        data: BytesIO | aiohttp.FormData | None = None
+        if isinstance(body, msgspec.Struct):
+            # As a file, because aiohttp sends bytes in one piece and warns that a large one holds up the event loop.
+            data = BytesIO(encode(body, self._encoding))
+        elif body is not None:
+            data = body()
+            del headers["Content-Type"]  # the form has its own, with its boundary
         url = URL(f"{str(self.url).rstrip('/')}{path}", encoded=True).with_query(_query_values(query))
         try:
             async with self._open_session().request(method, url, data=data, headers=headers) as response:
@@ -279,4 +286,4 @@ def _error_of(response: aiohttp.ClientResponse, payload: bytes) -> ServiceError:
     )
 
 
-__all__ = ["JSON", "MSGPACK", "ServiceClient", "build", "quoted"]
+__all__ = ["JSON", "MSGPACK", "MakeForm", "ServiceClient", "build", "quoted"]

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from shared.errors import SERVICE_ERRORS
+from shared.forms import FORM, UploadedFile, describe_file
 from shared.messages import Id, Problem
 from shared.routes import Route
 from shared.streaming import EVENT_STREAM
@@ -54,7 +55,10 @@ def _operation(route: Route, components: dict[str, Any]) -> dict[str, Any]:
     if route.scope:
         operation["description"] = f"Needs the scope `{route.scope}`."
     if route.body:
-        operation["requestBody"] = {"required": not route.body_optional, "content": _content(route.body.__name__)}
+        content = _content(route.body.__name__)
+        if route.is_form:
+            content = {FORM: next(iter(content.values()))}
+        operation["requestBody"] = {"required": not route.body_optional, "content": content}
     return operation
 
 
@@ -79,6 +83,8 @@ def _content(name: str, infix: str = "") -> dict[str, Any]:
 
 
 def _schema_of(kind: type) -> dict[str, Any]:
+    if issubclass(kind, UploadedFile):
+        return describe_file()
     if not issubclass(kind, Vector):
         raise NotImplementedError(kind)
     items: dict[str, Any] = {"type": "number"}

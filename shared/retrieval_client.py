@@ -1,13 +1,19 @@
 """The retrieval service's client. It stands in `shared` because memory uses it too; users import it from `diptych`."""
 
+import asyncio
+import json
 import uuid
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
+from io import BytesIO
+from pathlib import Path
 from typing import Any, Literal
 
+import aiohttp
 import msgspec
 
 from shared.client import ServiceClient, build, quoted
+from shared.content_types import UNKNOWN
 from shared.messages import Deleted, PageQuery
 from shared.retrieval_messages import (
     Collection,
@@ -75,6 +81,45 @@ class RetrievalClient(ServiceClient):
         if wait and timeout_s is None:
             timeout_s = max(self.timeout_s, _WAIT_TIMEOUT_S)
         return await self._call("POST", path, IngestAnswer, body=request, timeout_s=timeout_s)
+
+    async def upload(
+        self,
+        collection: str,
+        files: Iterable[Path | tuple[str, bytes]],
+        *,
+        document_id: str | None = None,
+        title: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        wait: bool = True,
+        timeout_s: float | None = None,
+    ) -> IngestAnswer:
+        """Files of any kind that can be read, as paths or as (name, bytes). Each becomes the document of its file name;
+        a single one may be named by `document_id`. Raises OSError for a path that cannot be read."""
+        contents = [
+            (file.name, await asyncio.to_thread(file.read_bytes)) if isinstance(file, Path) else file for file in files
+        ]
+        fields = {
+            "id": document_id,
+            "title": title,
+            "metadata": json.dumps(metadata) if metadata is not None else None,
+            "wait": json.dumps(wait),
+        }
+
+        def form() -> aiohttp.FormData:
+            # Names as they are: a file name is an id here, and must not come out percent-encoded.
+            made = aiohttp.FormData(quote_fields=False)
+            for name, value in fields.items():
+                if value is not None:
+                    made.add_field(name, value)
+            for name, content in contents:
+                made.add_field("file", BytesIO(content), filename=name, content_type=UNKNOWN)
+            return made
+
+        if wait and timeout_s is None:
+            timeout_s = max(self.timeout_s, _WAIT_TIMEOUT_S)
+        return await self._call(
+            "POST", f"{_collection(collection)}/files", IngestAnswer, body=form, timeout_s=timeout_s
+        )
 
     async def documents(
         self,

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
+from shared.forms import UploadedFile
 from shared.fusion import ALPHA_DEFAULT, K_DEFAULT, FusionMethod
 from shared.messages import Answer, Cursor, FilledText, FilterObject, Id, Metadata, PageQuery, Request, Text, Title
 from shared.vectors import Vector, Vectors
@@ -17,6 +18,8 @@ CANDIDATES_MAX = 1000
 DOCUMENTS_PER_REQUEST_MAX = 10_000
 # A cross-encoder reads a few dozen passages a second on a CPU.
 RERANK_DEPTH_MAX = 200
+# More in one form are more than one person chose; a folder is sent in several.
+FILES_PER_UPLOAD_MAX = 1000
 
 Query = Annotated[str, Meta(min_length=1, max_length=QUERY_LENGTH_MAX, pattern=r"^[^\x00]*$(?!\n)")]
 SearchMode = Literal["hybrid", "dense", "lexical"]
@@ -95,6 +98,16 @@ class DocumentIn(Request, frozen=True, kw_only=True):
 
 class IngestRequest(Request, frozen=True, kw_only=True):
     documents: Annotated[list[DocumentIn], Meta(min_length=1, max_length=DOCUMENTS_PER_REQUEST_MAX)]
+    wait: bool = False
+
+
+class UploadForm(Request, frozen=True, kw_only=True):
+    """A form with files. Each file is named by its file name, unless there is one and it is given an `id`."""
+
+    file: Annotated[list[UploadedFile], Meta(min_length=1, max_length=FILES_PER_UPLOAD_MAX)]
+    id: Id | None = None
+    title: Title | None = None
+    metadata: Metadata | None = None
     wait: bool = False
 
 

@@ -67,6 +67,8 @@ class Route:
     scope: Scope | None
     answers: Mapping[int, type[msgspec.Struct]]
     body: type[msgspec.Struct] | None = None
+    # The body comes as a form with files (shared/forms.py), not as JSON or MessagePack.
+    is_form: bool = False
     # A body that may be left out altogether, when every field has a default.
     body_optional: bool = False
     query: type[msgspec.Struct] | None = None

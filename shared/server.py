@@ -32,6 +32,7 @@ from shared.errors import (
     Unavailable,
     invalid,
 )
+from shared.forms import FormReader
 from shared.keys import Authenticator, KeyFile, Principal, bearer_token
 from shared.messages import Health, NoQuery, Problem
 from shared.metrics import CONTENT_TYPE, HttpMetrics
@@ -65,6 +66,8 @@ class Server:
     tracer: Tracer
     # What still stands between the service and being ready; empty when it is.
     readiness: Readiness = field(default=_starting)
+    # Needed by services with routes whose bodies are forms.
+    forms: FormReader | None = None
     draining: bool = False
     in_flight: int = 0
     streams_in_flight: int = 0
@@ -214,6 +217,11 @@ def _query_values(request: web.Request) -> dict[str, str]:
 async def _body(request: web.Request, route: Route) -> Any:
     if route.body is None:
         return None
+    if route.is_form:
+        forms = request.app[SERVER].forms
+        if forms is None:
+            raise AssertionError(f"{route.path} takes forms, and the service was built without a reader of them")
+        return await forms.read(request, route.body)
     try:
         data = await request.read()
     except web.RequestPayloadError as error:

@@ -117,7 +117,8 @@ class TestRoutes:
 class TestExamples:
     def test_nearly_every_route_has_one(self) -> None:
         shown = {_name(route) for method, target, *_ in EXAMPLES for route in _routes_of(method, target)}
-        assert {_name(route) for route in ROUTES} - shown <= {"GET /v1/sessions/{session}"}  # as PUT answers it
+        forms = {_name(route) for route in ROUTES if route.is_form}  # shown as a command: their bytes cannot be read
+        assert {_name(route) for route in ROUTES} - shown - forms <= {"GET /v1/sessions/{session}"}  # as PUT answers it
 
     @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: f"{example[0]} {example[1]}")
     def test_it_is_a_request_that_the_route_takes_and_an_answer_that_it_gives(

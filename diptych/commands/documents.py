@@ -1,5 +1,6 @@
 """Documents in, passages out."""
 
+import asyncio
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -12,10 +13,11 @@ import click
 import msgspec
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 from diptych.console import EXIT_FAILED, EXIT_USAGE, Options, command, err, json_option, out, show_json
 from diptych.files import SourceFile, select_files
-from shared.errors import InvalidFields
+from shared.errors import InvalidFields, TooLarge
 from shared.retrieval_client import RetrievalClient
 from shared.retrieval_messages import DocumentIn, Hit, ItemError, Job
 
@@ -35,10 +37,11 @@ _STATUSES = ("created", "replaced", "unchanged", "failed")
 @click.pass_obj
 @command
 async def ingest(options: Options, paths: tuple[str, ...], collection: str) -> None:
-    """Ingest files, folders (recursive) and globs: Markdown, HTML and plain text.
+    """Ingest files, folders (recursive) and globs: PDF, Word, PowerPoint, Excel, HTML, Markdown, CSV, JSON, source code
+    and plain text.
 
     A document is named by its path below the folder given, so ingesting again replaces what changed and skips the rest.
-    Exits with 1 when a document failed.
+    What cannot be read fails by itself, with its reason, and the rest goes on. Exits with 1 when a document failed.
     """
     try:
         selection = select_files(paths)
@@ -51,8 +54,7 @@ async def ingest(options: Options, paths: tuple[str, ...], collection: str) -> N
     if options.as_json:
         show_json({"collection": collection, **summary, "skipped": len(selection.skipped), "failures": failures})
     else:
-        for failure in failures:
-            err.print(f"[red]failed[/red] {escape(failure.id)}: {escape(failure.message)}")
+        _print_failures(failures)
         line = ", ".join(f"{count} {status}" for status, count in summary.items())
         out.print(f"{escape(collection)}: {line}; {len(selection.skipped)} skipped (unknown kind)")
     if failures:
@@ -86,7 +88,8 @@ async def ingest_files(
         task = progress.add_task(f"Ingesting into {escape(collection)}", total=len(files))
         ended = 0
         for batch in _batches(files):
-            job = await _job_of(client, collection, [_document(file) for file in batch], ingested.refused)
+            documents = await asyncio.to_thread(_documents, batch, ingested.refused)
+            job = await _job_of(client, collection, documents, ingested.refused)
             if job is not None:
                 ingested.jobs.append(await _ended(client, job, partial(_show_progress, progress, task, ended)))
             ended += len(batch)
@@ -100,10 +103,23 @@ async def _job_of(
     """A server takes all of a batch or nothing of it: what it refuses is set aside, and the rest sent again."""
     while documents:
         try:
-            return (await client.ingest(collection, documents, wait=False)).job
+            return await _send(client, collection, documents)
         except InvalidFields as error:
             documents = _set_aside(documents, error, refused)
+        except TooLarge as error:
+            # Only a file that is alone in its batch can be.
+            refused += [ItemError(id=document.id or "", message=error.detail) for document in documents]
+            return None
     return None
+
+
+async def _send(client: RetrievalClient, collection: str, documents: list[DocumentIn]) -> Job:
+    """A large file is alone in its batch, and goes as an upload: their limit is above that of other bodies."""
+    first = documents[0]
+    if len(documents) == 1 and len(first.content or b"") > _BATCH_BYTES_MAX:
+        file = (first.uri or first.id or "", first.content or b"")
+        return (await client.upload(collection, [file], document_id=first.id, wait=False)).job
+    return (await client.ingest(collection, documents, wait=False)).job
 
 
 async def _ended(client: RetrievalClient, job: Job, on_progress: Callable[[Job], None]) -> Job:
@@ -130,17 +146,37 @@ def _set_aside(documents: list[DocumentIn], error: InvalidFields, refused: list[
     return [document for index, document in enumerate(documents) if index not in named]
 
 
-def _document(file: SourceFile) -> DocumentIn:
-    return DocumentIn(
-        id=file.document_id, content=file.path.read_bytes(), content_type=file.content_type, uri=file.document_id
-    )
+def _documents(files: Sequence[SourceFile], refused: list[ItemError]) -> list[DocumentIn]:
+    """Blocking. Files that this machine does not let us read go to `refused`."""
+    documents = []
+    for file in files:
+        try:
+            content = file.path.read_bytes()
+        except OSError as error:
+            refused.append(ItemError(id=file.document_id, message=f"cannot be read here: {error.strerror or error}"))
+            continue
+        documents.append(
+            DocumentIn(id=file.document_id, content=content, content_type=file.content_type, uri=file.document_id)
+        )
+    return documents
+
+
+def _print_failures(failures: Sequence[ItemError]) -> None:
+    if not failures:
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold red")
+    table.add_column("failed", overflow="fold")
+    table.add_column("why", overflow="fold")
+    for failure in failures:
+        table.add_row(escape(failure.id), escape(failure.message))
+    err.print(table)
 
 
 def _batches(files: Sequence[SourceFile]) -> Iterator[list[SourceFile]]:
     batch: list[SourceFile] = []
     size = 0
     for file in files:
-        file_bytes = file.path.stat().st_size
+        file_bytes = _size(file)
         if batch and (len(batch) == _BATCH_FILES_MAX or size + file_bytes > _BATCH_BYTES_MAX):
             yield batch
             batch, size = [], 0
@@ -167,6 +203,13 @@ filter_option = click.option(
     metavar="JSON",
     help='Only documents whose metadata matches, as in \'{"team": "platform", "year": {"$gte": 2024}}\'.',
 )
+
+
+def _size(file: SourceFile) -> int:
+    try:
+        return file.path.stat().st_size
+    except OSError:  # reading it says why
+        return 0
 
 
 @click.command()

@@ -13,6 +13,7 @@ from shared.vectors import Float32Array
 from shared.wire import JSON, decode
 from tests.diptych.command import Shell
 from tests.harness import RunningRetrieval, make_key, running_retrieval
+from tests.retrieval import files
 
 # The command itself may block: its event loop serves nobody else.
 pytestmark = pytest.mark.blocking
@@ -85,7 +86,7 @@ async def test_a_document_that_fails_is_told_and_the_others_are_stored(tmp_path:
     failures = found.json.pop("failures")
     assert [(each["id"], "out of memory" in each["message"]) for each in failures] == [("docs/deep/page.html", True)]
     assert text.out == "default: 0 created, 0 replaced, 2 unchanged, 1 failed; 1 skipped (unknown kind)\n"
-    assert "failed docs/deep/page.html: " in text.err
+    assert "docs/deep/page.html  the model failed: out of memory" in text.err
 
 
 async def test_documents_that_the_server_refuses_are_named_and_the_others_are_stored(
@@ -227,3 +228,60 @@ async def test_a_filter_narrows_a_search_and_chooses_what_is_deleted(shell: Shel
     assert deleted.out == "notes: 1 deleted\n"
     assert by_id.json == {"deleted": 1}
     assert [each.id for each in (await retrieval.client.documents("notes")).items] == ["d2021"]
+
+
+async def test_a_folder_of_many_kinds_is_ingested_and_what_fails_stands_in_a_table(
+    shell: Shell, retrieval: RunningRetrieval, folder: Path
+) -> None:
+    made = {
+        "handbook.pdf": files.pdf(),
+        "talk.pptx": files.slides(),
+        "code.py": b"def f(): ...",
+        "locked.pdf": files.encrypted_pdf(),
+        "really.pdf": b"just text",
+        "latin.csv": b"caf\xe9,1",
+        "nothing.txt": b"",
+    }
+    for name, content in made.items():
+        (folder / name).write_bytes(content)
+    (folder / "gone.md").symlink_to(folder / "nowhere.md")
+
+    done = await shell.run("ingest", str(folder))
+
+    assert done.code == 1
+    assert done.out == "default: 6 created, 0 replaced, 0 unchanged, 4 failed; 1 skipped (unknown kind)\n"
+    rows = [line.split(maxsplit=1) for line in done.err.splitlines() if line.startswith("docs/")]
+    reasons = {row[0]: row[1].strip() for row in rows}
+    assert reasons.keys() == {"docs/latin.csv", "docs/locked.pdf", "docs/nothing.txt", "docs/really.pdf"}
+    assert reasons["docs/locked.pdf"] == "encrypted: remove the password"
+    assert "looks like plain text, not like application/pdf" in reasons["docs/really.pdf"]
+    assert (await retrieval.client.document("default", "docs/handbook.pdf")).title == "Handbook"
+
+
+async def test_a_file_that_this_machine_does_not_let_us_read_fails_and_the_rest_goes_on(
+    shell: Shell, folder: Path
+) -> None:
+    # Permissions do not stop root; this is a file that nobody can read from its start.
+    (folder / "broken.md").symlink_to("/proc/self/mem")
+
+    done = await shell.run("--json", "ingest", str(folder))
+
+    assert (done.code, done.json["created"], done.json["failed"]) == (1, 3, 1)
+    assert "cannot be read here" in done.json["failures"][0]["message"]
+
+
+async def test_a_large_file_is_uploaded_and_one_that_is_too_large_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    (folder / "a.html").write_bytes(b"<p>needle</p><!--" + b"x" * 2_100_000 + b"-->")
+    (folder / "b.html").write_bytes(b"<p>needle</p><!--" + b"x" * 2_300_000 + b"-->")
+    (folder / "c.txt").write_bytes(b"small")
+
+    async with running_retrieval(tmp_path / "data", body_bytes_max=1_000_000, content_bytes_max=2_200_000) as running:
+        shell = Shell({"DIPTYCH_RETRIEVAL_URL": running.url})
+        done = await shell.run("--json", "ingest", str(folder))
+
+    assert (done.code, done.json["created"], done.json["failed"]) == (1, 2, 1)
+    (failure,) = done.json["failures"]
+    assert failure["id"] == "docs/b.html"
+    assert "content_bytes_max" in failure["message"]

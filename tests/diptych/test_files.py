@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from diptych.files import CONTENT_TYPES, Selection, select_files
+from diptych.files import Selection, SourceFile, select_files
+from shared.content_types import SUFFIXES
 from shared.errors import SettingsError
 
 FILES = {
@@ -44,7 +45,26 @@ def test_a_folder_is_read_with_everything_below_it(folder: Path) -> None:
 
 
 def test_files_of_other_kinds_are_counted_and_hidden_ones_are_not(folder: Path) -> None:
-    assert [path.name for path in select_files([str(folder)]).skipped] == ["Makefile", "image.png"]
+    assert [path.name for path in select_files([str(folder)]).skipped] == ["image.png"]
+
+
+def test_what_tools_wrote_is_left_out(tmp_path: Path) -> None:
+    for name in (
+        "a.py",
+        "node_modules/b.js",
+        "__pycache__/c.py",
+        "env/pyvenv.cfg",
+        "env/d.py",
+        "e.min.js",
+        "package-lock.json",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x", encoding="utf-8")
+    (tmp_path / "round").symlink_to(tmp_path)
+
+    assert select_files([str(tmp_path)]) == Selection(
+        [SourceFile(tmp_path / "a.py", f"{tmp_path.name}/a.py", "text/x-source")], []
+    )
 
 
 def test_ids_are_the_same_wherever_the_folder_is_named_from(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,12 +152,12 @@ def test_a_folder_without_documents_selects_nothing(tmp_path: Path) -> None:
 
 
 def test_the_ending_of_a_name_tells_its_kind_in_any_case(tmp_path: Path) -> None:
-    for ending in CONTENT_TYPES:
+    for ending in SUFFIXES:
         (tmp_path / f"x{ending.upper()}").write_text("x", encoding="utf-8")
 
     found = select_files([str(tmp_path)])
 
-    assert {file.path.suffix.lower(): file.content_type for file in found.files} == CONTENT_TYPES
+    assert {file.path.suffix.lower(): file.content_type for file in found.files} == SUFFIXES
 
 
 def test_a_link_to_nowhere_is_no_document(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def starts(text: str) -> list[int]:
 
 
 def cut(text: str, *, tokens_max: int, overlap: int = 0, kind: str = "text/markdown") -> tuple[str, list[Range]]:
-    parsed = parse(text, None, kind, path="$")
+    parsed = parse(text, kind)
     counter = TokenCounter(starts(parsed.text))
     return parsed.text, chunk(parsed.text, parsed.blocks, counter, tokens_max=tokens_max, overlap_tokens=overlap)
 

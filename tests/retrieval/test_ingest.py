@@ -131,7 +131,7 @@ async def test_a_document_that_breaks_its_parser_fails_alone_with_a_reason(retri
 
     assert statuses(answer) == {"bomb": "failed", "fine": "created"}
     assert (answer.job.failed, answer.job.status) == (1, "succeeded")
-    assert [(error.id, error.message) for error in answer.job.errors] == [("bomb", "could not be read: RecursionError")]
+    assert [(error.id, error.message) for error in answer.job.errors] == [("bomb", "nested too deeply")]
 
 
 async def test_a_job_in_which_everything_failed_has_failed(retrieval: RunningRetrieval) -> None:

@@ -1,15 +1,13 @@
 """Markdown, HTML and plain text become text with structure."""
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from retrieval.parsing import parse
-from shared.errors import InvalidFields
 
 
 def test_markdown_keeps_its_text_and_knows_the_headings_above_a_block() -> None:
-    parsed = parse("# Guide\r\n\r\nHello *there*.\r\n\r\n## Set `x`\r\n\r\nDo it.", None, "text/markdown", path="$")
+    parsed = parse("# Guide\r\n\r\nHello *there*.\r\n\r\n## Set `x`\r\n\r\nDo it.", "text/markdown")
 
     assert parsed.text == "# Guide\n\nHello *there*.\n\n## Set `x`\n\nDo it."
     assert [block.headings for block in parsed.blocks] == [
@@ -22,7 +20,7 @@ def test_markdown_keeps_its_text_and_knows_the_headings_above_a_block() -> None:
 
 
 def test_a_number_sign_in_a_code_block_is_no_heading() -> None:
-    parsed = parse("# Real\n\n```sh\n# comment\n```\n\ntext", None, "text/markdown", path="$")
+    parsed = parse("# Real\n\n```sh\n# comment\n```\n\ntext", "text/markdown")
 
     assert [block.headings for block in parsed.blocks] == [("Real",)] * 3
 
@@ -32,7 +30,7 @@ def test_html_becomes_markdown_without_what_no_reader_sees() -> None:
     <script>alert(1)</script><h1>Cats &amp; dogs</h1><p>They <b>sleep</b>, see <a href="https://x.example">here</a>.</p>
     <table><tr><th>pet</th><th>hours</th></tr><tr><td>cat</td><td>16</td></tr></table></body></html>"""
 
-    parsed = parse(page, None, "text/html; charset=utf-8", path="$")
+    parsed = parse(page, "text/html")
 
     assert parsed.title == "The page"
     assert "# Cats & dogs" in parsed.text
@@ -42,34 +40,12 @@ def test_html_becomes_markdown_without_what_no_reader_sees() -> None:
     assert all(block.headings == ("Cats & dogs",) for block in parsed.blocks)
 
 
-def test_bytes_are_decoded_by_their_charset_and_a_byte_order_mark_is_dropped() -> None:
-    assert parse(None, b"\xe9", "text/plain; charset=latin-1", path="$").text == "é"
-    assert parse(None, b"\xef\xbb\xbf\xc3\xa9", None, path="$").text == "é"
-
-
-@pytest.mark.parametrize(
-    ("content", "kind", "field", "words"),
-    [
-        (b"\xff\xfe", "text/plain", "$.content", "not valid utf-8"),
-        (b"a\x00b", "text/plain", "$.content", "NUL"),
-        (b"x", "text/plain; charset=klingon", "$.content_type", "unknown charset"),
-        (b"%PDF", "application/pdf", "$.content_type", "not supported"),
-    ],
-)
-def test_what_is_no_text_is_refused_by_field(content: bytes, kind: str, field: str, words: str) -> None:
-    with pytest.raises(InvalidFields) as caught:
-        parse(None, content, kind, path="$")
-
-    assert field == caught.value.errors[0].path
-    assert words in caught.value.errors[0].message
-
-
 @given(
     st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\x00")),
     st.sampled_from(["text/plain", "text/markdown", "text/html"]),
 )
 def test_any_text_can_be_parsed_and_blocks_are_ranges_in_order(text: str, kind: str) -> None:
-    parsed = parse(text, None, kind, path="$")
+    parsed = parse(text, kind)
 
     position = 0
     for block in parsed.blocks:

@@ -13,6 +13,7 @@ from msgspec import inspect
 
 from shared import memory_messages, messages, retrieval_messages
 from shared.messages import ID_PATTERN, Answer, Request
+from shared.retrieval_messages import UploadForm
 from shared.vectors import Vector, Vectors
 
 # Largest collections and texts made here: the limits have tests of their own, and shrinking is faster on small values.
@@ -32,12 +33,14 @@ _OFFSETS: Final = st.integers(-12 * 60, 12 * 60).map(lambda minutes: timezone(ti
 
 
 def message_kinds() -> list[type[msgspec.Struct]]:
-    """Every message that travels, requests and answers."""
+    """Every message that travels in both encodings, requests and answers. A form does in neither."""
     found = {
         value
         for module in (messages, retrieval_messages, memory_messages)
         for value in vars(module).values()
-        if isinstance(value, type) and issubclass(value, (Request, Answer)) and value not in {Request, Answer}
+        if isinstance(value, type)
+        and issubclass(value, (Request, Answer))
+        and value not in {Request, Answer, UploadForm}
     }
     return sorted(found, key=lambda kind: kind.__name__)
 

@@ -1,0 +1,175 @@
+"""Workers: processes that convert, started when a file needs one and stopped when none came for a while.
+
+A worker that is late, dies or says nothing sensible is replaced, and only its file fails. It inherits no sockets, no
+files and none of the environment, and ends when this process ends, because its standard input is a pipe from here.
+"""
+
+import asyncio
+import contextlib
+import signal
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final, Self
+
+import msgspec
+import structlog
+
+from retrieval.conversion.framing import Answer, Request, read_frame, write_frame
+from retrieval.conversion.limits import Unreadable
+from shared.threads import run_in
+
+log = structlog.get_logger()
+
+# Starting Python and importing a converter counts neither as the file's time nor for its memory.
+_START_S: Final = 10.0
+
+
+class _Worker:
+    """Blocking: called from a thread of its own."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "retrieval.conversion.worker"],  # -P: not the folder that we stand in
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            close_fds=True,
+            # Only what Python needs to find its modules.
+            env={"PYTHONPATH": ":".join(part for part in sys.path if part), "LANG": "C.UTF-8"},
+            cwd="/",
+            # Ctrl-C in a terminal is for the service, which ends its files first.
+            start_new_session=True,
+        )
+        self._late = False
+        self._is_fresh = True
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def ask(self, request: Request) -> Answer:
+        """Raises Unreadable where no answer comes; the worker is dead then."""
+        stdin, stdout = self._process.stdin, self._process.stdout
+        if stdin is None or stdout is None:  # both are pipes
+            raise AssertionError(self._process)
+        timer = threading.Timer(request.timeout_s + (_START_S if self._is_fresh else 0.0), self.give_up)
+        timer.start()
+        frame = None
+        try:
+            with contextlib.suppress(BrokenPipeError):
+                write_frame(stdin, msgspec.msgpack.encode(request))  # type: ignore[arg-type]
+                frame = read_frame(stdout)  # type: ignore[arg-type]
+        finally:
+            timer.cancel()
+        if frame is None:
+            self.kill()
+            if self._late or self._process.returncode == -signal.SIGXCPU:
+                raise Unreadable(f"took longer than {request.timeout_s:g} s to read (convert_timeout_s)")
+            raise Unreadable(
+                "broken or a bomb: its converter died of it, most likely at its limit of memory "
+                "(convert_memory_bytes_max)"
+            )
+        self._is_fresh = False
+        return msgspec.msgpack.decode(frame, type=Answer)
+
+    def give_up(self) -> None:
+        """From any thread: whoever waits for the answer gets none."""
+        self._late = True
+        self._process.kill()
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
+
+
+@dataclass(slots=True)
+class _Errand:
+    request: Request
+    worker: _Worker | None = None
+    is_unwanted: bool = False
+
+
+class Workers:
+    def __init__(self, *, processes: int, idle_s: float) -> None:
+        self._idle_s = idle_s
+        self._slots = asyncio.Semaphore(processes)
+        self._threads = ThreadPoolExecutor(processes, thread_name_prefix="convert")
+        self._resting: list[_Worker] = []
+        self._errands: list[_Errand] = []
+        self._stopping: asyncio.TimerHandle | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    @property
+    def processes(self) -> list[int]:
+        """The ids of those that run now."""
+        busy = [errand.worker for errand in self._errands if errand.worker is not None]
+        return [worker.pid for worker in (*self._resting, *busy)]
+
+    async def convert(self, request: Request) -> Answer:
+        """Raises Unreadable where the worker did not survive it."""
+        async with self._slots:
+            if self._stopping is not None:
+                self._stopping.cancel()
+            errand = _Errand(request)
+            self._errands.append(errand)
+            try:
+                return await run_in(self._threads, self._run, errand)
+            except asyncio.CancelledError:
+                _abandon(errand)
+                raise
+            finally:
+                self._errands.remove(errand)
+                self._stopping = asyncio.get_running_loop().call_later(self._idle_s, self._stop_resting)
+
+    async def close(self) -> None:
+        if self._stopping is not None:
+            self._stopping.cancel()
+        await asyncio.to_thread(self._close)
+
+    def _run(self, errand: _Errand) -> Answer:
+        worker = self._resting.pop() if self._resting else _Worker()
+        if not worker.is_alive:  # it may have been killed while it rested
+            worker.kill()
+            worker = _Worker()
+        errand.worker = worker
+        if errand.is_unwanted:
+            worker.give_up()
+        answer = worker.ask(errand.request)
+        self._resting.append(worker)
+        if answer.defect:
+            log.warning("converter_failed", error=answer.defect)
+        return answer
+
+    def _stop_resting(self) -> None:
+        while self._resting:
+            self._threads.submit(self._resting.pop().kill)
+
+    def _close(self) -> None:
+        for errand in tuple(self._errands):
+            _abandon(errand)
+        self._threads.shutdown()
+        while self._resting:
+            self._resting.pop().kill()
+
+
+def _abandon(errand: _Errand) -> None:
+    """The thread is let go by ending what it waits for."""
+    errand.is_unwanted = True
+    if errand.worker is not None:
+        errand.worker.give_up()
