@@ -45,13 +45,16 @@ class History:
                 return None
             sequence, removed = span
             rows = connection.execute(
-                "SELECT o.chunk_id, d.title, c.headings, c.text FROM ops o JOIN chunks c ON c.id = o.chunk_id "
+                "SELECT o.chunk_id, d.title, c.headings, c.context, c.text FROM ops o JOIN chunks c ON c.id = o.chunk_id "
                 "JOIN documents d ON d.id = c.document "
                 "WHERE o.collection_id = ? AND o.seq > ? AND o.seq <= ? AND o.kind = 'add' ORDER BY o.seq",
                 (collection_id, after, sequence),
             )
             added = [
-                ChunkTexts(found[0], found[1], " ".join(msgspec.json.decode(found[2])), found[3]) for found in rows
+                ChunkTexts(
+                    chunk_id, title, " ".join(msgspec.json.decode(headings)), f"{context}\n{text}" if context else text
+                )
+                for chunk_id, title, headings, context, text in rows
             ]
             return TextChanges(sequence, added, removed)
 

@@ -8,6 +8,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final, Literal
 
 from bs4 import BeautifulSoup, XMLParsedAsHTMLWarning
 from markdown_it import MarkdownIt
@@ -25,14 +26,30 @@ _INVISIBLE = ("script", "style", "template", "noscript", "svg", "iframe", "objec
 _BLANK_LINES = re.compile(r"\n[ \t\r\f\v]*\n\s*")
 
 
+BlockKind = Literal["text", "list", "table", "code"]
+_KINDS: Final[dict[str, BlockKind]] = {
+    "bullet_list_open": "list",
+    "ordered_list_open": "list",
+    "table_open": "table",
+    "fence": "code",
+    "code_block": "code",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A range that reads as one: a paragraph, a list, a table, a code block. `headings` is the path above it."""
+    """A range that reads as one: a paragraph, a list, a table, a code block. `headings` is the path above it.
+
+    `kind` says where it is cut when it is too long. `context` is a range at its start that its later parts are not
+    understood without: a table's header row, the line that opens a fence and names the language.
+    """
 
     start: int
     end: int
     headings: tuple[str, ...]
     is_heading: bool = False
+    kind: BlockKind = "text"
+    context: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +141,19 @@ def _markdown_blocks(text: str) -> Iterator[Block]:
             level = int(token.tag[1:])
             path = [(depth, name) for depth, name in path if depth < level]
             path.append((level, _plain(tokens[index + 1])))
-        yield Block(start, end, tuple(name for _, name in path), token.type == "heading_open")
+        yield Block(
+            start,
+            end,
+            tuple(name for _, name in path),
+            is_heading=token.type == "heading_open",
+            kind=_KINDS.get(token.type, "text"),
+            context=(start, line_starts[token.map[0] + 1]) if _explains_the_rest(token) else None,
+        )
+
+
+def _explains_the_rest(token: Token) -> bool:
+    """Whether the block's first line is needed to read the others."""
+    return token.type == "table_open" or (token.type == "fence" and bool(token.info.strip()))
 
 
 def _plain(inline: Token) -> str:

@@ -15,6 +15,12 @@ def m001_initial(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations()
+def m008_chunk_context(db: Database) -> None:
+    """What a chunk's text continues, such as a table's header row, and is read and indexed with."""
+    db.execute("ALTER TABLE chunks ADD COLUMN context TEXT NOT NULL DEFAULT ''")
+
+
 _INITIAL = (
     """
     CREATE TABLE collections (

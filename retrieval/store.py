@@ -106,11 +106,17 @@ class Store:
             if found is None:
                 raise NotFound(f"there is no document {document_id!r} in collection {row.name!r}")
             chunks = connection.execute(
-                "SELECT id, text, start, stop, headings FROM chunks WHERE document = ? ORDER BY ordinal", (found[-1],)
+                "SELECT id, text, start, stop, headings, context FROM chunks WHERE document = ? ORDER BY ordinal",
+                (found[-1],),
             )
             passages = [
                 ChunkInfo(
-                    id=chunk[0], text=chunk[1], start=chunk[2], end=chunk[3], headings=msgspec.json.decode(chunk[4])
+                    id=chunk[0],
+                    text=chunk[1],
+                    start=chunk[2],
+                    end=chunk[3],
+                    headings=msgspec.json.decode(chunk[4]),
+                    context=chunk[5] or None,
                 )
                 for chunk in chunks
             ]
@@ -180,7 +186,8 @@ class Store:
 
         def unit(connection: sqlite3.Connection) -> dict[int, tuple[str, ...]]:
             rows = connection.execute(
-                "SELECT c.id, d.document_id, n.name, c.text, d.title, d.uri, c.headings, c.start, c.stop, d.metadata "
+                "SELECT c.id, d.document_id, n.name, c.text, d.title, d.uri, c.headings, c.start, c.stop, d.metadata, "
+                "c.context "
                 "FROM json_each(?) wanted JOIN chunks c ON c.id = wanted.value JOIN documents d ON d.id = c.document "
                 "JOIN collections n ON n.id = c.collection_id",
                 (wanted,),
@@ -225,8 +232,8 @@ def commit_document(
     ).lastrowid
     for ordinal, (piece, vector) in enumerate(zip(prepared.pieces, vectors, strict=True)):
         chunk_id = connection.execute(
-            "INSERT INTO chunks (collection_id, document, ordinal, start, stop, headings, text, embed_hash) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO chunks (collection_id, document, ordinal, start, stop, headings, context, text, embed_hash) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 item.collection.id,
                 document,
@@ -234,6 +241,7 @@ def commit_document(
                 piece.start,
                 piece.end,
                 msgspec.json.encode(piece.headings).decode(),
+                piece.context,
                 piece.text,
                 piece.embed_hash,
             ),
@@ -400,6 +408,7 @@ def _hit(chunk_id: int, score: float, scores: LegScores, row: tuple[str, ...]) -
         start=int(row[6]),
         end=int(row[7]),
         metadata=msgspec.json.decode(row[8]),
+        context=row[9] or None,
     )
 
 

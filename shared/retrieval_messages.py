@@ -125,13 +125,15 @@ class IngestAnswer(Answer, frozen=True, kw_only=True):
 
 
 class ChunkInfo(Answer, frozen=True, kw_only=True):
-    """`text` is the document's text from `start` to `end`, in characters."""
+    """`text` is the document's text from `start` to `end`, in characters. `context` is what it continues and is not
+    understood without: a table's header row, the line that opens a fenced block."""
 
     id: int
     text: str
     start: int
     end: int
     headings: list[str]
+    context: str | None = None
 
 
 class DocumentInfo(Answer, frozen=True, kw_only=True):
@@ -189,6 +191,9 @@ class LegScores(Answer, frozen=True, kw_only=True):
 
 
 class Hit(Answer, frozen=True, kw_only=True):
+    """A chunk; with `max_tokens` a passage, which may be several chunks of one section. Then `chunk_id`, `score` and
+    `scores` are its best chunk's, and `chunk_ids` names all of its chunks that were found, best first."""
+
     chunk_id: int
     document_id: str
     collection: str
@@ -201,6 +206,8 @@ class Hit(Answer, frozen=True, kw_only=True):
     start: int
     end: int
     metadata: dict[str, Any]
+    context: str | None = None
+    chunk_ids: list[int] | None = None
 
 
 class Stages(Answer, frozen=True, kw_only=True):

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("shared", "retrieval", "memory", "diptych", "benchmarks")
+PACKAGES = ("shared", "retrieval", "memory", "diptych", "benchmarks", "evals")
 FORBIDDEN = {
     "shared": {"retrieval", "memory", "diptych", "benchmarks", "tests"},
     "retrieval": {"memory", "diptych", "benchmarks", "tests"},
     "memory": {"retrieval", "diptych", "benchmarks", "tests"},
     "diptych": {"retrieval", "memory", "benchmarks", "tests"},
     "benchmarks": {"retrieval", "memory", "tests"},
+    "evals": {"retrieval", "memory", "tests"},
 }
 # One importer each, so that replacing one of them is a change in one place.
 SINGLE_IMPORTERS = {

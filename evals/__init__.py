@@ -1,0 +1,1 @@
+"""Quality on golden sets, through the clients only, against running services."""
