@@ -145,7 +145,7 @@ async def _fill(client: RetrievalClient, variant: Variant, texts: dict[str, str]
     for first in range(0, len(documents), _DOCUMENTS_PER_REQUEST):
         accepted = await client.ingest(name, documents[first : first + _DOCUMENTS_PER_REQUEST], wait=False)
         async with asyncio.timeout(_INGEST_TIMEOUT_S):
-            while (job := await client.job(accepted.job.id)).status in {"queued", "running"}:
+            while (job := await client.job(accepted.job.id)).status in {"queued", "running"}:  # noqa: ASYNC110
                 await asyncio.sleep(_POLL_S)
         if job.status != "succeeded" or job.failed:
             raise SettingsError(f"{variant.name} was not ingested: {job.errors}")

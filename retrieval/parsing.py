@@ -131,12 +131,16 @@ def _markdown_blocks(text: str) -> Iterator[Block]:
     """Top-level blocks with the headings above them. Lists and tables stay whole; the chunker splits what is too long."""
     line_starts = [0, *(match.end() for match in re.finditer(r"\n", text)), len(text)]
     path: list[tuple[int, str]] = []
+    position = 0
     tokens = MarkdownIt("commonmark").enable("table").parse(text)
     for index, token in enumerate(tokens):
         if token.level != 0 or token.map is None:
             continue
         start = line_starts[token.map[0]]
         end = line_starts[min(token.map[1], len(line_starts) - 1)]
+        # What Markdown takes for no block, such as the definition of a link, is text all the same.
+        yield from _paragraphs(text, position, start, tuple(name for _, name in path))
+        position = end
         if token.type == "heading_open":
             level = int(token.tag[1:])
             path = [(depth, name) for depth, name in path if depth < level]
@@ -149,6 +153,7 @@ def _markdown_blocks(text: str) -> Iterator[Block]:
             kind=_KINDS.get(token.type, "text"),
             context=(start, line_starts[token.map[0] + 1]) if _explains_the_rest(token) else None,
         )
+    yield from _paragraphs(text, position, len(text), tuple(name for _, name in path))
 
 
 def _explains_the_rest(token: Token) -> bool:
@@ -168,8 +173,8 @@ def _first_heading(blocks: tuple[Block, ...]) -> str | None:
 def _paragraphs(text: str, start: int, end: int, headings: tuple[str, ...]) -> Iterator[Block]:
     position = start
     for gap in _BLANK_LINES.finditer(text, start, end):
-        if gap.start() > position:
+        if not text[position : gap.start()].isspace() and gap.start() > position:
             yield Block(position, gap.start(), headings)
         position = gap.end()
-    if position < end:
+    if position < end and not text[position:end].isspace():
         yield Block(position, end, headings)

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, Histogram
 from retrieval.batcher import Batcher
 from retrieval.lexical import DamagedIndex
 from retrieval.projections import CollectionIndexes, Projections
+from retrieval.reading import packed_hits
 from retrieval.records import CollectionRow
 from retrieval.store import Store
 from shared.errors import Unavailable, invalid
@@ -30,7 +31,6 @@ from shared.retrieval_messages import (
     Stages,
 )
 from shared.threads import run_in
-from shared.tokens import estimate_tokens
 from shared.vectors import Float32Array
 
 log = structlog.get_logger()
@@ -87,16 +87,23 @@ class Searcher:
         scores = _leg_scores(dense, lexical, [chunk_id for chunk_id, _ in scored])
         clock.add("fuse", before)
         before = time.perf_counter()
-        hits = await self._store.fetch_hits(scored, scores)
+        hits = await self._hits(scored, scores, request.max_tokens)
         clock.add("fetch", before)
         for stage, spent_ms in clock.spent_ms.items():
             self._seconds.labels(stage).observe(spent_ms / 1000.0)
         return SearchAnswer(
-            hits=hits if request.max_tokens is None else _within(hits, request.max_tokens),
+            hits=hits,
             sequence=min((each.sequence for each in indexes), default=0),
             took_ms=round((time.perf_counter() - started) * 1000.0, 3),
             plan=await self._plan(request, indexes, fusion, clock) if request.explain else None,
         )
+
+    async def _hits(
+        self, scored: Sequence[tuple[int, float]], scores: dict[int, LegScores], max_tokens: int | None
+    ) -> list[Hit]:
+        if max_tokens is None:
+            return await self._store.fetch_hits(scored, scores)
+        return await self._store.database.read(lambda connection: packed_hits(connection, scored, scores, max_tokens))
 
     async def _dense_leg(
         self, request: SearchRequest, indexes: Sequence[CollectionIndexes], clock: _Clock
@@ -214,14 +221,3 @@ def _leg_scores(dense: Leg, lexical: Leg, chunk_ids: Iterable[int]) -> dict[int,
         )
         for chunk_id in chunk_ids
     }
-
-
-def _within(hits: Sequence[Hit], max_tokens: int) -> list[Hit]:
-    """The best hits whose texts fit the budget together; one that does not fit is passed over."""
-    kept, left = [], max_tokens
-    for hit in hits:
-        cost = estimate_tokens(hit.text)
-        if cost <= left:
-            kept.append(hit)
-            left -= cost
-    return kept

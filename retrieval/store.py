@@ -182,22 +182,24 @@ class Store:
 
     async def fetch_hits(self, scored: Sequence[tuple[int, float]], scores: dict[int, LegScores]) -> list[Hit]:
         """Hits in the given order; a chunk that went away meanwhile is left out."""
-        wanted = msgspec.json.encode([chunk_id for chunk_id, _ in scored]).decode()
-
-        def unit(connection: sqlite3.Connection) -> dict[int, tuple[str, ...]]:
-            rows = connection.execute(
-                "SELECT c.id, d.document_id, n.name, c.text, d.title, d.uri, c.headings, c.start, c.stop, d.metadata, "
-                "c.context "
-                "FROM json_each(?) wanted JOIN chunks c ON c.id = wanted.value JOIN documents d ON d.id = c.document "
-                "JOIN collections n ON n.id = c.collection_id",
-                (wanted,),
-            )
-            return {row[0]: row[1:] for row in rows}
-
-        found = await self.database.read(unit)
+        wanted = [chunk_id for chunk_id, _ in scored]
+        found = await self.database.read(lambda connection: hit_rows(connection, wanted))
         return [
-            _hit(chunk_id, score, scores[chunk_id], found[chunk_id]) for chunk_id, score in scored if chunk_id in found
+            hit_of(chunk_id, score, scores[chunk_id], found[chunk_id])
+            for chunk_id, score in scored
+            if chunk_id in found
         ]
+
+
+def hit_rows(connection: sqlite3.Connection, chunk_ids: Sequence[int]) -> dict[int, tuple[str, ...]]:
+    """For `hit_of`, by id of the chunk; without those that are gone."""
+    rows = connection.execute(
+        "SELECT c.id, d.document_id, n.name, c.text, d.title, d.uri, c.headings, c.start, c.stop, d.metadata, c.context "
+        "FROM json_each(?) wanted JOIN chunks c ON c.id = wanted.value JOIN documents d ON d.id = c.document "
+        "JOIN collections n ON n.id = c.collection_id",
+        (msgspec.json.encode(chunk_ids).decode(),),
+    )
+    return {row[0]: row[1:] for row in rows}
 
 
 def commit_document(
@@ -394,7 +396,7 @@ def _document_info(row: tuple[str, ...]) -> DocumentInfo:
     )
 
 
-def _hit(chunk_id: int, score: float, scores: LegScores, row: tuple[str, ...]) -> Hit:
+def hit_of(chunk_id: int, score: float, scores: LegScores, row: tuple[str, ...]) -> Hit:
     return Hit(
         chunk_id=chunk_id,
         document_id=row[0],

@@ -32,7 +32,9 @@ _html = st.sampled_from(
 )
 markdown = st.lists(
     st.one_of(
-        st.sampled_from(["# One", "## Two", "### Three", "---", "Setext\n======", "> quoted\n> words"]),
+        st.sampled_from(
+            ["# One", "## Two", "### Three", "---", "Setext\n======", "> quoted\n> words", "[a]: http://b.example 'c'"]
+        ),
         _words,
         _rows,
         _fenced,
