@@ -60,28 +60,35 @@ class Unit:
 def split(text: str, start: int, block: Block, tokens: Counter, *, whole_max: int, part_max: int) -> Iterator[Unit]:
     """Units that cover the text from `start`, where the block's headings begin, to the block's end.
 
-    One unit within `whole_max` tokens, else parts of at most `part_max`. All but the first repeat the block's context,
-    which is why there is less room in them.
+    One unit within `whole_max` tokens, else parts. Those that come after the block's context repeat it, which is why there
+    is less room in them: `part_max` tokens.
     """
     if tokens.count(start, block.end) <= whole_max:
         yield Unit(start, block.end, 0)
         return
-    cutter = _Cutter(text, tokens, part_max, _BREAKS[block.kind], _end_of_head(text, start, block))
+    context_end = block.context[1] if block.context else block.end
+    cutter = _Cutter(
+        text, tokens, whole_max, part_max, context_end, _end_of_head(text, start, block), _BREAKS[block.kind]
+    )
     for part_start, part_end, weakness in _split(start, block.end, 0, cutter):
-        follows = block.context is not None and part_start >= block.context[1]
-        yield Unit(part_start, part_end, weakness, block.context if follows else None)
+        yield Unit(part_start, part_end, weakness, block.context if part_start >= context_end else None)
 
 
 @dataclass(frozen=True, slots=True)
 class _Cutter:
     text: str
     tokens: Counter
-    tokens_max: int
-    levels: tuple[re.Pattern[str], ...]
+    whole_max: int
+    part_max: int
+    context_end: int
     first_cut: int
+    levels: tuple[re.Pattern[str], ...]
+
+    def room(self, start: int) -> int:
+        return self.part_max if start >= self.context_end else self.whole_max
 
     def fits(self, start: int, end: int) -> bool:
-        return self.tokens.count(start, end) <= self.tokens_max
+        return self.tokens.count(start, end) <= self.room(start)
 
 
 def _split(start: int, end: int, level: int, cutter: _Cutter, weakness: int = 0) -> Iterator[tuple[int, int, int]]:
@@ -112,7 +119,7 @@ def _at_breaks(start: int, end: int, level: int, cutter: _Cutter) -> list[int]:
 def _between_tokens(start: int, end: int, cutter: _Cutter) -> Iterator[int]:
     while not cutter.fits(start, end):
         # A character may be more tokens than fit; it is never cut.
-        start = max(start + 1, cutter.tokens.cut_before(start, cutter.tokens_max, end))
+        start = max(start + 1, cutter.tokens.cut_before(start, cutter.room(start), end))
         yield start
 
 

@@ -4,7 +4,7 @@ import itertools
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval.chunking import Limits, Range, TokenCounter, chunk
@@ -78,17 +78,19 @@ def texts(text: str, *, tokens_max: int, kind: str = "text/markdown", context: i
     return [stored[part.start : part.end] for part in ranges]
 
 
+@settings(deadline=None)
 @given(markdown, st.integers(1, 40), KINDS)
 def test_every_token_is_in_exactly_one_chunk_and_no_chunk_exceeds_the_limit(text: str, limit: int, kind: str) -> None:
     stored, ranges = cut(text, tokens_max=limit, kind=kind)
 
-    covered = [token for part in ranges for token in starts(stored) if part.start <= token < part.end]
-    assert starts(stored) == covered
+    tokens = starts(stored)
+    assert tokens == [token for part in ranges for token in tokens if part.start <= token < part.end]
     for part in ranges:
-        assert sum(part.start <= token < part.end for token in starts(stored)) <= limit
+        assert sum(part.start <= token < part.end for token in tokens) <= limit
         assert stored[part.start : part.end].strip() == stored[part.start : part.end] != ""
 
 
+@settings(deadline=None)
 @given(markdown, st.integers(1, 40), KINDS)
 def test_nothing_but_white_space_is_lost(text: str, limit: int, kind: str) -> None:
     stored, ranges = cut(text, tokens_max=limit, kind=kind, context=limit // 4)
@@ -98,18 +100,21 @@ def test_nothing_but_white_space_is_lost(text: str, limit: int, kind: str) -> No
     assert "".join(gaps).strip() == ""
 
 
+@settings(deadline=None)
 @given(markdown, st.integers(8, 40), st.integers(0, 10), KINDS)
 def test_the_limit_holds_with_headings_and_context(text: str, limit: int, context: int, kind: str) -> None:
     stored, ranges = cut(text, tokens_max=limit, kind=kind, context=context, headings=True)
 
+    tokens = starts(stored)
     for part in ranges:
         repeated = stored[slice(*part.context)] if part.context else ""
-        own = sum(part.start <= token < part.end for token in starts(stored))
+        own = sum(part.start <= token < part.end for token in tokens)
         assert own + len(starts(repeated)) + headings_tokens(part.headings) <= limit
         assert len(starts(repeated)) <= context
         assert part.context is None or (part.context[0] < part.context[1] <= part.start)
 
 
+@settings(deadline=None)
 @given(markdown, st.integers(4, 40), st.integers(0, 20))
 def test_overlap_repeats_whole_units_and_keeps_the_limit_and_the_order(text: str, limit: int, overlap: int) -> None:
     stored, ranges = cut(text, tokens_max=limit, overlap=overlap)
@@ -124,6 +129,7 @@ def test_overlap_repeats_whole_units_and_keeps_the_limit_and_the_order(text: str
         assert sum(later.start <= token < earlier.end for token in tokens) <= overlap
 
 
+@settings(deadline=None)
 @given(markdown, st.integers(1, 40), st.integers(0, 10))
 def test_the_same_text_is_cut_the_same_way_and_a_chunk_is_not_cut_again(text: str, limit: int, overlap: int) -> None:
     assert cut(text, tokens_max=limit, overlap=overlap) == cut(text, tokens_max=limit, overlap=overlap)

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Sequence
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval.packing import Part, Passage, beginning_within, pack
@@ -15,7 +15,8 @@ GAPS = (" ", "\n\n", "\n \t\n", "\u3000")
 
 def library(texts: Sequence[Sequence[tuple[str, str, str]]]) -> tuple[list[str], list[Part]]:
     """Documents, each of (text, gap behind it, section), and their chunks."""
-    documents, parts = [], []
+    documents: list[str] = []
+    parts: list[Part] = []
     for document, chunks in enumerate(texts):
         whole = ""
         for ordinal, (text, gap, section) in enumerate(chunks):
@@ -46,6 +47,7 @@ def _near(part: Part, hit: Part) -> bool:
     return part.document == hit.document and abs(part.ordinal - hit.ordinal) <= 3
 
 
+@settings(deadline=None)
 @given(libraries, st.integers(1, 120), st.data())
 def test_a_packed_answer_keeps_the_budget_the_order_and_the_best_hit_and_repeats_nothing(
     made: tuple[list[str], list[Part]], budget: int, data: st.DataObject
@@ -74,6 +76,7 @@ def test_a_packed_answer_keeps_the_budget_the_order_and_the_best_hit_and_repeats
         assert one.document != other.document or one.end <= other.start or other.end <= one.start
 
 
+@settings(deadline=None)
 @given(libraries, st.integers(1, 120), st.data())
 def test_every_hit_that_fits_beside_those_before_it_is_in_the_answer(
     made: tuple[list[str], list[Part]], budget: int, data: st.DataObject
@@ -139,6 +142,7 @@ def test_a_hit_that_does_not_fit_is_passed_over_unless_it_is_the_best() -> None:
     assert [passage.document for passage in packed([parts[0], parts[1]], 2, parts)] == [0]
 
 
+@settings(deadline=None)
 @given(st.text(max_size=80), st.integers(0, 20))
 def test_a_beginning_is_within_the_budget_and_as_long_as_words_allow(text: str, budget: int) -> None:
     beginning = beginning_within(text, budget)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 import msgspec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval.preparing import content_hash, prepare
@@ -29,6 +29,7 @@ def fickle(text: str) -> Sequence[int]:
     return [at for word in re.finditer(r"\S+", text) for at in range(word.start(), word.end(), 3)]
 
 
+@settings(deadline=None)
 @given(markdown, st.integers(16, 300), KINDS, st.sampled_from([None, "", "A title of five words", "long " * 40]))
 def test_what_the_model_reads_never_exceeds_the_limit(text: str, limit: int, kind: str, title: str | None) -> None:
     document = prepared(text, tokens_max=limit, kind=kind, title=title)
@@ -40,6 +41,7 @@ def test_what_the_model_reads_never_exceeds_the_limit(text: str, limit: int, kin
         assert piece.context in document.text[: piece.start]
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="abc d.\n", max_size=300), st.integers(16, 40))
 def test_the_limit_holds_for_tokenizers_that_read_a_part_otherwise_than_the_whole(text: str, limit: int) -> None:
     document = prepare(
