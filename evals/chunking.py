@@ -9,7 +9,7 @@ evals/results/chunking.json, for hybrid and for dense search:
 
 - recall, precision and IoU of the five best chunks, and the precision that the cutting alone allows (evals/excerpts.py);
 - recall of an equal budget of 500, 1000 and 2000 tokens: the best chunks in order, the last one cut;
-- `packed`: the same budgets spent by the service's `max_tokens`, which merges and widens.
+- `packed`: the same budgets spent by the service's `max_tokens` on ten hits, its default, which merges and widens them.
 """
 
 import asyncio
@@ -175,8 +175,8 @@ async def _row(
     packed_in: dict[int, list[float]] = {budget: [] for budget in _BUDGETS if variant.cut is None}
     by_corpus = {corpus: [chunk for chunk in chunks if chunk.corpus == corpus] for corpus in {c.corpus for c in chunks}}
     for question in questions:
-        ask = partial(client.search, question.text, collection=_collection(variant.name), mode=mode, limit=_HITS)
-        hits = _spans(await ask())
+        ask = partial(client.search, question.text, collection=_collection(variant.name), mode=mode)
+        hits = _spans(await ask(limit=_HITS))
         scores.append(coverage(question.excerpts, hits[:_TOP]))
         best.append(best_precision(question.excerpts, by_corpus[question.corpus_id]))
         for budget, values in recall_in.items():
