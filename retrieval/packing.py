@@ -1,20 +1,25 @@
 """Small chunks for matching, their surroundings for reading: an answer packed to a budget of tokens. Pure.
 
-First the hits are taken in order, as far as they fit; one that does not fit is passed over. What is left of the budget
-widens them: in order, again and again, each by the chunk next to it in its section, after it and before it by turns. Hits
+First the hits are taken in order, as far as they fit. The first that does not is cut to what is left, if that is a sentence
+or more: measured, the beginning of the next hit is worth more than the surroundings of the ones before it. Otherwise hits
+that do not fit are passed over, and what is left of the budget widens those that were taken: in order, again and again, each by the chunk next to it in its section, after it and before it by turns. Hits
 and neighbours that touch become one passage, so that no text is given twice. A passage is a contiguous range of one
 section, and stands where its best hit stood.
 
-The best hit is always in the answer: if it alone is above the budget, its beginning is. Costs are `shared.tokens`
+The best hit is always in the answer: if it alone is above the budget, its beginning is, however short. Costs are `shared.tokens`
 estimates, as everywhere a budget is spent. A merged passage never costs more than its parts and the white space between
 them, so the budget that was kept part by part is kept by the whole.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 from shared.tokens import estimate_tokens
+
+# A sentence or two: less of a hit tells nothing.
+CUT_TOKENS_MIN: Final = 32
 
 # (document, ordinal): the n-th chunk of a document.
 Place = tuple[int, int]
@@ -39,13 +44,15 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passage:
-    """`hits` are the chunks that were found, best first, and `first` is the chunk that it begins with."""
+    """`hits` are the chunks that were found, best first, and `first` is the chunk that it begins with. With `tokens_max` the
+    caller cuts it to so many (`beginning_within`): its text is not known here."""
 
     document: int
     start: int
     end: int
     first: Part
     hits: tuple[Part, ...]
+    tokens_max: int | None = None
 
 
 # Asked once, for the hits that were taken: parts of their documents around them.
@@ -53,12 +60,12 @@ Neighbours = Callable[[Sequence[Part]], Iterable[Part]]
 
 
 def pack(found: Sequence[Part], budget: int, neighbours: Neighbours) -> list[Passage]:
-    """Passages in the order of their best hits, within the budget together; a best hit above it must be cut by the
-    caller (`beginning_within`)."""
-    hits, left = _taken(found, budget)
-    if not hits:
-        return [_passage(found[:1], {found[0].place: found[0]})] if found else []
-    around = {part.place: part for part in neighbours(hits)} if left > 0 else {}
+    """Passages in the order of their best hits, within the budget together. At most the last one is to be cut."""
+    hits, left, cut = _taken(found, budget)
+    if cut is not None:
+        alone = replace(_passage([cut], {cut.place: cut}), tokens_max=left)
+        return [*_merged(hits, {hit.place: hit for hit in hits}), alone]
+    around = {part.place: part for part in neighbours(hits)} if hits and left > 0 else {}
     return _merged(hits, _widened(hits, around, left))
 
 
@@ -74,17 +81,22 @@ def beginning_within(text: str, budget: int) -> str:
     return text[:space].rstrip() or text[:low]
 
 
-def _taken(found: Sequence[Part], budget: int) -> tuple[list[Part], int]:
-    """The hits that fit, and what they leave of the budget."""
+def _taken(found: Sequence[Part], budget: int) -> tuple[list[Part], int, Part | None]:
+    """The hits that fit, what they leave of the budget, and the hit to be cut to it."""
     chosen: dict[Place, Part] = {}
     for part in found:
         cost = _cost(part, chosen)
         if cost <= budget:
             chosen[part.place] = part
             budget -= cost
-        elif not chosen:
-            break
-    return list(chosen.values()), budget
+        elif not chosen or (budget >= CUT_TOKENS_MIN and not _touches(part, chosen)):
+            return list(chosen.values()), budget, part
+    return list(chosen.values()), budget, None
+
+
+def _touches(part: Part, chosen: dict[Place, Part]) -> bool:
+    """Then it may share text with its neighbour (overlap), and only whole chunks are merged."""
+    return any((part.document, part.ordinal + step) in chosen for step in (-1, 1))
 
 
 def _widened(hits: Sequence[Part], around: dict[Place, Part], budget: int) -> dict[Place, Part]:

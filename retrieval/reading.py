@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from retrieval.packing import Part, Passage, beginning_within, pack
+from retrieval.packing import CUT_TOKENS_MIN, Part, Passage, beginning_within, pack
 from retrieval.store import hit_of, hit_rows
 from shared.retrieval_messages import Hit, LegScores
 from shared.tokens import estimate_tokens
@@ -46,7 +46,7 @@ def packed_hits(
     score_of, hits = dict(scored), []
     for passage in passages:
         best, first = passage.hits[0].chunk_id, chunks[passage.first.chunk_id]
-        context, text = _fitted(first, _text(connection, passage, first), max_tokens)
+        context, text = _fitted(first, _text(connection, passage, first), passage.tokens_max)
         if text:
             hit = hit_of(best, score_of[best], scores[best], documents[best])
             hits.append(_widened(hit, passage, context, text))
@@ -64,11 +64,14 @@ def _widened(hit: Hit, passage: Passage, context: str, text: str) -> Hit:
     )
 
 
-def _fitted(first: _Chunk, text: str, max_tokens: int) -> tuple[str, str]:
-    """Context and text. Only a best hit that is above the budget by itself is cut: its context goes first."""
-    if estimate_tokens(first.context) + estimate_tokens(text) <= max_tokens:
+def _fitted(first: _Chunk, text: str, tokens_max: int | None) -> tuple[str, str]:
+    """Context and text. Where little room is left, the context goes first."""
+    if tokens_max is None:
         return first.context, text
-    return "", beginning_within(text, max_tokens)
+    context_tokens = estimate_tokens(first.context)
+    if tokens_max - context_tokens >= CUT_TOKENS_MIN:
+        return first.context, beginning_within(text, tokens_max - context_tokens)
+    return "", beginning_within(text, tokens_max)
 
 
 def _text(connection: sqlite3.Connection, passage: Passage, first: _Chunk) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrieval.packing import Part, Passage, beginning_within, pack
+from retrieval.packing import CUT_TOKENS_MIN, Part, Passage, beginning_within, pack
 from shared.tokens import estimate_tokens
 
 WORDS = ("alpha", "beta gamma", "漢字 かな", "delta, epsilon; zeta", "eta " * 12 + "theta", "iota\tkappa", "é" * 9)
@@ -57,13 +57,12 @@ def test_a_packed_answer_keeps_the_budget_the_order_and_the_best_hit_and_repeats
 
     passages = packed(found, budget, parts)
 
-    texts = [documents[passage.document][passage.start : passage.end] for passage in passages]
+    texts = [read(documents, passage) for passage in passages]
     assert (not found) == (not passages)
-    if found and found[0].cost > budget:
-        assert [passage.hits for passage in passages] == [(found[0],)]
-    else:
-        assert sum(map(estimate_tokens, texts)) <= budget
-        assert estimate_tokens("".join(texts)) <= budget
+    assert not found or passages[0].hits[0] == found[0]
+    assert sum(map(estimate_tokens, texts)) <= budget
+    assert estimate_tokens("".join(texts)) <= budget
+    assert all(passage.tokens_max is None for passage in passages[:-1])
     rank = {part: at for at, part in enumerate(found)}
     assert [hit for passage in passages for hit in passage.hits] != [] or not found
     for passage in passages:
@@ -93,6 +92,11 @@ def test_every_hit_that_fits_beside_those_before_it_is_in_the_answer(
 
 def of_sections(*sections: str) -> list[Part]:
     return library([[("one two three", "\n\n", section) for section in sections]])[1]
+
+
+def read(documents: Sequence[str], passage: Passage) -> str:
+    text = documents[passage.document][passage.start : passage.end]
+    return text if passage.tokens_max is None else beginning_within(text, passage.tokens_max)
 
 
 def ordinals(passages: Sequence[Passage], parts: Sequence[Part]) -> list[list[int]]:
@@ -135,7 +139,17 @@ def test_two_hits_that_grow_together_are_one_passage_at_the_place_of_the_better_
     assert [hit.ordinal for hit in passages[0].hits] == [4, 0]
 
 
-def test_a_hit_that_does_not_fit_is_passed_over_unless_it_is_the_best() -> None:
+def test_the_first_hit_that_does_not_fit_is_cut_where_a_sentence_of_it_does() -> None:
+    _, parts = library([[("a " * 8, "\n", "A")], [("b " * 90, "\n", "A")], [("c", "\n", "A")]])
+
+    passages = packed(parts, parts[0].cost + CUT_TOKENS_MIN, parts)
+
+    assert [(passage.document, passage.tokens_max) for passage in passages] == [(0, None), (1, CUT_TOKENS_MIN)]
+    passages = packed(parts, parts[0].cost + CUT_TOKENS_MIN - 1, parts)
+    assert [(passage.document, passage.tokens_max) for passage in passages] == [(0, None), (2, None)]
+
+
+def test_a_hit_of_which_little_fits_is_passed_over_unless_it_is_the_best() -> None:
     _, parts = library([[("a " * 40, "\n", "A")], [("b", "\n", "A")], [("c", "\n", "A")]])
 
     assert [passage.document for passage in packed([parts[1], parts[0], parts[2]], 2, parts)] == [1, 2]
