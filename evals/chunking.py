@@ -254,16 +254,20 @@ async def _run(
 
 
 def _report(results: Results) -> None:
-    columns = ["cutting", "mode", "chunks", "chars", f"recall@{_TOP}", "precision", "IoU", "best precision"]
-    columns += [f"recall in {budget}" for budget in _BUDGETS] + [f"packed {budget}" for budget in _BUDGETS]
-    rows = [
-        [row.variant, row.mode, str(row.chunks), f"{row.characters_mean:.0f}"]
-        + [f"{value:.3f}" for value in (row.recall, row.precision, row.iou, row.best_precision)]
-        + [f"{row.recall_in[budget]:.3f}" for budget in _BUDGETS]
-        + [f"{row.packed_recall_in[budget]:.3f}" if row.packed_recall_in else "" for budget in _BUDGETS]
-        for row in results.rows
-    ]
-    print_results(results.machine, {f"{results.questions} questions": table_of(columns, rows, texts=2)})
+    columns = ["cutting", "chunks", "chars", f"recall@{_TOP}", "prec.", "IoU", "best p."]
+    columns += [f"in {budget}" for budget in _BUDGETS] + [f"packed {budget}" for budget in _BUDGETS]
+    tables = {}
+    for mode in _MODES:
+        rows = [
+            [row.variant, str(row.chunks), f"{row.characters_mean:.0f}"]
+            + [f"{value:.3f}" for value in (row.recall, row.precision, row.iou, row.best_precision)]
+            + [f"{row.recall_in[budget]:.3f}" for budget in _BUDGETS]
+            + [f"{row.packed_recall_in[budget]:.3f}" if row.packed_recall_in else "" for budget in _BUDGETS]
+            for row in results.rows
+            if row.mode == mode
+        ]
+        tables[f"{mode}, {results.questions} questions"] = table_of(columns, rows)
+    print_results(results.machine, tables)
 
 
 @click.command()
