@@ -45,15 +45,12 @@ class History:
                 return None
             sequence, removed = span
             rows = connection.execute(
-                "SELECT o.chunk_id, d.title, c.headings, c.text FROM ops o JOIN chunks c ON c.id = o.chunk_id "
+                "SELECT o.chunk_id, d.title, c.headings, c.context, c.text FROM ops o JOIN chunks c ON c.id = o.chunk_id "
                 "JOIN documents d ON d.id = c.document "
                 "WHERE o.collection_id = ? AND o.seq > ? AND o.seq <= ? AND o.kind = 'add' ORDER BY o.seq",
                 (collection_id, after, sequence),
             )
-            added = [
-                ChunkTexts(found[0], found[1], " ".join(msgspec.json.decode(found[2])), found[3]) for found in rows
-            ]
-            return TextChanges(sequence, added, removed)
+            return TextChanges(sequence, [texts_of(*row) for row in rows], removed)
 
         return await self._database.read(unit)
 
@@ -99,6 +96,12 @@ class History:
             return found + [f"chunk {row[0]} is missing from ops" for row in unheard]
 
         return await self._database.read(unit)
+
+
+def texts_of(chunk_id: int, title: str, headings: str, context: str, text: str) -> ChunkTexts:
+    """From the columns, as they are stored."""
+    whole = f"{context}\n{text}" if context else text
+    return ChunkTexts(chunk_id, title, " ".join(msgspec.json.decode(headings)), whole)
 
 
 def last_sequence(connection: sqlite3.Connection, collection_id: int) -> int:

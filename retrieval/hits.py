@@ -1,7 +1,8 @@
 """What a search reads of the truth once it knows which chunks it wants: their texts, documents and vectors."""
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -9,26 +10,47 @@ import numpy as np
 from shared.retrieval_messages import Hit, LegScores
 from shared.vectors import Float32Array
 
+Row = tuple[Any, ...]
+
 
 def read_hits(
-    connection: sqlite3.Connection,
-    scored: Sequence[tuple[int, float]],
-    scores: dict[int, LegScores],
-    duplicates: dict[int, list[int]],
+    connection: sqlite3.Connection, scored: Sequence[tuple[int, float]], scores: Mapping[int, LegScores]
 ) -> list[Hit]:
     """Hits in the given order; a chunk that went away meanwhile is left out."""
-    rows = connection.execute(
-        "SELECT c.id, d.document_id, n.name, c.text, d.title, d.uri, c.headings, c.start, c.stop, d.metadata "
-        "FROM json_each(?) wanted JOIN chunks c ON c.id = wanted.value JOIN documents d ON d.id = c.document "
-        "JOIN collections n ON n.id = c.collection_id",
-        (_listed(chunk_id for chunk_id, _ in scored),),
-    )
-    found = {row[0]: row[1:] for row in rows}
+    found = hit_rows(connection, [chunk_id for chunk_id, _ in scored])
     return [
-        _hit(chunk_id, score, scores[chunk_id], found[chunk_id], duplicates.get(chunk_id))
-        for chunk_id, score in scored
-        if chunk_id in found
+        hit_of(chunk_id, score, scores[chunk_id], found[chunk_id]) for chunk_id, score in scored if chunk_id in found
     ]
+
+
+def hit_rows(connection: sqlite3.Connection, chunk_ids: Iterable[int]) -> dict[int, Row]:
+    """For `hit_of`, by id of the chunk; without those that are gone."""
+    rows = connection.execute(
+        "SELECT c.id, d.document_id, n.name, c.text, d.title, d.uri, c.headings, c.start, c.stop, d.metadata, c.page, "
+        "c.context FROM json_each(?) wanted JOIN chunks c ON c.id = wanted.value JOIN documents d ON d.id = c.document "
+        "JOIN collections n ON n.id = c.collection_id",
+        (_listed(chunk_ids),),
+    )
+    return {row[0]: row[1:] for row in rows}
+
+
+def hit_of(chunk_id: int, score: float, scores: LegScores, row: Row) -> Hit:
+    return Hit(
+        chunk_id=chunk_id,
+        document_id=row[0],
+        collection=row[1],
+        score=score,
+        scores=scores,
+        text=row[2],
+        title=row[3],
+        uri=row[4],
+        headings=msgspec.json.decode(row[5]),
+        start=row[6],
+        end=row[7],
+        metadata=msgspec.json.decode(row[8]),
+        page=row[9],
+        context=row[10] or None,
+    )
 
 
 def read_texts(connection: sqlite3.Connection, chunk_ids: Iterable[int]) -> dict[int, str]:
@@ -61,21 +83,3 @@ def read_vectors(connection: sqlite3.Connection, chunk_ids: Iterable[int]) -> di
 
 def _listed(chunk_ids: Iterable[int]) -> str:
     return msgspec.json.encode(list(chunk_ids)).decode()
-
-
-def _hit(chunk_id: int, score: float, scores: LegScores, row: tuple[str, ...], duplicates: list[int] | None) -> Hit:
-    return Hit(
-        chunk_id=chunk_id,
-        document_id=row[0],
-        collection=row[1],
-        score=score,
-        scores=scores,
-        text=row[2],
-        title=row[3],
-        uri=row[4],
-        headings=msgspec.json.decode(row[5]),
-        start=int(row[6]),
-        end=int(row[7]),
-        metadata=msgspec.json.decode(row[8]),
-        duplicates=duplicates,
-    )

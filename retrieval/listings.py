@@ -9,10 +9,8 @@ import sqlite3
 from dataclasses import dataclass
 from typing import Final
 
-import msgspec
-
-from retrieval.history import last_sequence, stacked
-from retrieval.records import ChunkTexts, TextChanges, VectorChanges
+from retrieval.history import last_sequence, stacked, texts_of
+from retrieval.records import TextChanges, VectorChanges
 from shared.database import Database
 
 # One unit of pruning holds the writer for a few milliseconds.
@@ -57,12 +55,11 @@ class Listings:
 
         def unit(connection: sqlite3.Connection) -> TextChanges:
             rows = connection.execute(
-                "SELECT c.id, d.title, c.headings, c.text FROM chunks c JOIN documents d ON d.id = c.document "
+                "SELECT c.id, d.title, c.headings, c.context, c.text FROM chunks c JOIN documents d ON d.id = c.document "
                 "WHERE c.collection_id = ? AND c.id > ? ORDER BY c.id LIMIT ?",
                 (collection_id, after, limit),
             ).fetchall()
-            added = [ChunkTexts(row[0], row[1], " ".join(msgspec.json.decode(row[2])), row[3]) for row in rows]
-            return TextChanges(last_sequence(connection, collection_id), added, [])
+            return TextChanges(last_sequence(connection, collection_id), [texts_of(*row) for row in rows], [])
 
         return await self._database.read(unit)
 

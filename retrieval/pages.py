@@ -3,15 +3,16 @@
 import sqlite3
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 
 from retrieval.hits import read_documents, read_hits, read_texts, read_vectors
 from retrieval.legs import Fused
 from retrieval.ranking import Scored, best_of_each, diversified, without_duplicates
+from retrieval.reading import packed_hits
 from retrieval.search_cursor import cursor_after, offset_of
 from shared.fusion import Leg, ranked, ranks
 from shared.retrieval_messages import Hit, LegScores, SearchRequest
-from shared.tokens import estimate_tokens
 
 
 def read_page(
@@ -25,11 +26,15 @@ def read_page(
     order, duplicates = _arranged(connection, request, fused.order if reranked is None else ranked(reranked))
     page = order[offset : offset + request.limit]
     scores = _scores(fused, reranked or {}, [chunk_id for chunk_id, _ in page])
-    hits = read_hits(connection, page, scores, duplicates)
-    if request.max_tokens is not None:
-        return _within(hits, request.max_tokens), None
+    if request.max_tokens is None:
+        hits = read_hits(connection, page, scores)
+    else:
+        hits = packed_hits(connection, page, scores, request.max_tokens)
+    if duplicates:
+        hits = [msgspec.structs.replace(hit, duplicates=duplicates.get(hit.chunk_id)) for hit in hits]
     end = offset + request.limit
-    return hits, cursor_after(request, end) if len(order) > end else None
+    has_more = len(order) > end and request.max_tokens is None
+    return hits, cursor_after(request, end) if has_more else None
 
 
 def _arranged(
@@ -65,14 +70,3 @@ def _scores(fused: Fused, reranked: Leg, chunk_ids: Sequence[int]) -> dict[int, 
         )
         for chunk_id in chunk_ids
     }
-
-
-def _within(hits: Sequence[Hit], max_tokens: int) -> list[Hit]:
-    """The best hits whose texts fit the budget together; one that does not fit is passed over."""
-    kept, left = [], max_tokens
-    for hit in hits:
-        cost = estimate_tokens(hit.text)
-        if cost <= left:
-            kept.append(hit)
-            left -= cost
-    return kept

@@ -8,6 +8,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final, Literal
 
 from bs4 import BeautifulSoup, XMLParsedAsHTMLWarning
 from markdown_it import MarkdownIt
@@ -22,18 +23,30 @@ _INVISIBLE = ("script", "style", "template", "noscript", "svg", "iframe", "objec
 _BLANK_LINES = re.compile(r"\n[ \t\r\f\v]*\n\s*")
 
 
+BlockKind = Literal["text", "list", "table", "code"]
+_KINDS: Final[dict[str, BlockKind]] = {
+    "bullet_list_open": "list",
+    "ordered_list_open": "list",
+    "table_open": "table",
+    "fence": "code",
+    "code_block": "code",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
     """A range that reads as one: a paragraph, a list, a table, a code block. `headings` is the path above it.
 
-    `table_header` is the range of a table's line of column names: whoever cuts the table gives it to every piece.
+    `kind` says where it is cut when it is too long. `context` is a range at its start that its later parts are not
+    understood without: a table's header row, the line that opens a fence and names the language.
     """
 
     start: int
     end: int
     headings: tuple[str, ...]
     is_heading: bool = False
-    table_header: tuple[int, int] | None = None
+    kind: BlockKind = "text"
+    context: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,18 +116,34 @@ def _markdown_blocks(text: str) -> Iterator[Block]:
     """Top-level blocks with the headings above them. Lists and tables stay whole; the chunker splits what is too long."""
     line_starts = [0, *(match.end() for match in re.finditer(r"\n", text)), len(text)]
     path: list[tuple[int, str]] = []
+    position = 0
     tokens = MarkdownIt("commonmark").enable("table").parse(text)
     for index, token in enumerate(tokens):
         if token.level != 0 or token.map is None:
             continue
         start = line_starts[token.map[0]]
         end = line_starts[min(token.map[1], len(line_starts) - 1)]
+        # What Markdown takes for no block, such as the definition of a link, is text all the same.
+        yield from _paragraphs(text, position, start, tuple(name for _, name in path))
+        position = end
         if token.type == "heading_open":
             level = int(token.tag[1:])
             path = [(depth, name) for depth, name in path if depth < level]
             path.append((level, _plain(tokens[index + 1])))
-        header = (start, line_starts[token.map[0] + 1] - 1) if token.type == "table_open" else None
-        yield Block(start, end, tuple(name for _, name in path), token.type == "heading_open", header)
+        yield Block(
+            start,
+            end,
+            tuple(name for _, name in path),
+            is_heading=token.type == "heading_open",
+            kind=_KINDS.get(token.type, "text"),
+            context=(start, line_starts[token.map[0] + 1]) if _explains_the_rest(token) else None,
+        )
+    yield from _paragraphs(text, position, len(text), tuple(name for _, name in path))
+
+
+def _explains_the_rest(token: Token) -> bool:
+    """Whether the block's first line is needed to read the others."""
+    return token.type == "table_open" or (token.type == "fence" and bool(token.info.strip()))
 
 
 def _plain(inline: Token) -> str:
@@ -129,8 +158,8 @@ def _first_heading(blocks: tuple[Block, ...]) -> str | None:
 def _paragraphs(text: str, start: int, end: int, headings: tuple[str, ...]) -> Iterator[Block]:
     position = start
     for gap in _BLANK_LINES.finditer(text, start, end):
-        if gap.start() > position:
+        if not text[position : gap.start()].isspace() and gap.start() > position:
             yield Block(position, gap.start(), headings)
         position = gap.end()
-    if position < end:
+    if position < end and not text[position:end].isspace():
         yield Block(position, end, headings)

@@ -1,21 +1,24 @@
-"""A document as read to a document as stored: chunk it, and say what the model reads for each chunk. Pure."""
+"""A document as sent to a document as stored: parse, chunk, and say what the model reads for each chunk. Pure."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from typing import Final
 
 import msgspec
 
-from retrieval.chunking import TokenCounter, chunk
+from retrieval.chunking import Limits, Range, TokenCounter, chunk
 from retrieval.parsing import Parsed
-from retrieval.placing import columns_above, page_at
 from retrieval.records import Piece, PreparedDocument
 from shared.retrieval_messages import Chunking, DocumentIn
 
 # Raise it when parsing or chunking changes what comes out, so that unchanged documents are cut again.
-PIPELINE_VERSION = 2
-# Titles and headings give a chunk its place, but must leave the room to its text.
-_CONTEXT_TOKENS_MAX = 48
-_CHUNK_TOKENS_MIN = 16
+PIPELINE_VERSION: Final = 2
+# Title and headings give a chunk its place, and a table's header its meaning, but most of the room is for its text.
+_HEADINGS_TOKENS_MAX: Final = 48
+_CONTEXT_TOKENS_MAX: Final = 64
+_CONTEXT_SHARE_MAX: Final = 4
 
 TokenStarts = Callable[[str], Sequence[int]]
 
@@ -31,45 +34,68 @@ def prepare(
 ) -> PreparedDocument:
     """`token_starts` gives the character offset of each token of a text."""
     title = document.title if document.title is not None else parsed.title or ""
-    counter = TokenCounter(token_starts(parsed.text))
-    room = min(chunking.max_tokens, model_tokens_max) - _CONTEXT_TOKENS_MAX
-    ranges = chunk(
-        parsed.text,
-        parsed.blocks,
-        counter,
-        tokens_max=max(_CHUNK_TOKENS_MIN, room),
-        overlap_tokens=min(chunking.overlap_tokens, max(0, room // 2)),
+    tokens_max = min(chunking.max_tokens, model_tokens_max)
+    counter = TokenCounter.of(parsed.text, token_starts(parsed.text))
+    room = tokens_max
+    while True:
+        pieces = tuple(_pieces(parsed, title, counter, chunking.overlap_tokens, room, tokens_max, token_starts))
+        excess = max((len(token_starts(piece.embed_text)) for piece in pieces), default=0) - tokens_max
+        if excess <= 0 or room == 1:
+            return PreparedDocument(title=title, content_type=parsed.content_type, text=parsed.text, pieces=pieces)
+        # Words that were cut, and parts that were joined, can be more tokens than they were in the whole text.
+        room = max(1, room - excess)
+
+
+def embed_text(
+    title: str, headings: Sequence[str], context: str, text: str, *, tokens_max: int, starts: TokenStarts
+) -> str:
+    """What the model reads for a chunk: a line of title and headings, what its text continues, and the text."""
+    parts = (headings_line(title, headings, tokens_max=tokens_max, starts=starts), context, text)
+    return "\n".join(part for part in parts if part)
+
+
+def headings_line(title: str, headings: Sequence[str], *, tokens_max: int, starts: TokenStarts) -> str:
+    """Cut to its share of `tokens_max`, the limit of a chunk."""
+    line = " > ".join(dict.fromkeys(name for name in (title, *headings) if name))
+    share, found = min(_HEADINGS_TOKENS_MAX, tokens_max // _CONTEXT_SHARE_MAX), starts(line)
+    return line if len(found) <= share else line[: found[share]].rstrip()
+
+
+def _pieces(
+    parsed: Parsed,
+    title: str,
+    counter: TokenCounter,
+    overlap_tokens: int,
+    room: int,
+    tokens_max: int,
+    token_starts: TokenStarts,
+) -> Iterator[Piece]:
+    @cache
+    def headings_tokens(headings: tuple[str, ...]) -> int:
+        return len(token_starts(headings_line(title, headings, tokens_max=tokens_max, starts=token_starts)))
+
+    limits = Limits(
+        tokens_max=room,
+        overlap_tokens=min(overlap_tokens, room // 2),
+        context_tokens_max=min(_CONTEXT_TOKENS_MAX, tokens_max // _CONTEXT_SHARE_MAX),
+        headings_tokens=headings_tokens,
     )
-    pieces = []
-    for part in ranges:
-        text = parsed.text[part.start : part.end]
-        columns, page = columns_above(parsed, part.start), page_at(parsed, part.start)
-        embed_text = _context(title, part.headings, columns, token_starts) + text
-        pieces.append(
-            Piece(
-                start=part.start,
-                end=part.end,
-                # A page number tells a reader where to look, and a model nothing.
-                headings=(*part.headings, *(name for name in (columns, page) if name)),
-                text=text,
-                embed_text=embed_text,
-                embed_hash=hashlib.sha256(embed_text.encode()).digest(),
-            )
-        )
-    return PreparedDocument(title=title, content_type=parsed.content_type, text=parsed.text, pieces=tuple(pieces))
+    for part in chunk(parsed.text, parsed.blocks, counter, limits):
+        yield _piece(parsed, title, part, tokens_max, token_starts)
 
 
-def _context(title: str, headings: tuple[str, ...], columns: str | None, token_starts: TokenStarts) -> str:
-    """The lines above a chunk's text, cut to their share of the model's window; the names of columns get half of it."""
-    names = [name for name in (title, *headings) if name]
-    share = _CONTEXT_TOKENS_MAX // 2 if columns else _CONTEXT_TOKENS_MAX
-    lines = (
-        _cut(" > ".join(dict.fromkeys(names)), share - 2, token_starts),
-        _cut(columns or "", share - 2, token_starts),
+def _piece(parsed: Parsed, title: str, part: Range, tokens_max: int, token_starts: TokenStarts) -> Piece:
+    text = parsed.text[part.start : part.end]
+    context = parsed.text[slice(*part.context)] if part.context else ""
+    read = embed_text(title, part.headings, context, text, tokens_max=tokens_max, starts=token_starts)
+    return Piece(
+        start=part.start,
+        end=part.end,
+        headings=part.headings,
+        # Counting from 1, as readers of the file do.
+        page=bisect_right(parsed.pages, part.start) or None,
+        context=context,
+        text=text,
+        embed_text=read,
+        embed_hash=hashlib.sha256(read.encode()).digest(),
     )
-    return "".join(f"{line}\n" for line in lines if line)
-
-
-def _cut(line: str, tokens_max: int, token_starts: TokenStarts) -> str:
-    starts = token_starts(line)
-    return line[: starts[tokens_max]].rstrip() if len(starts) > tokens_max else line

@@ -22,11 +22,15 @@ class CollectionRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """A chunk before it is stored. `embed_text` is what the model reads: the title and headings, then the text."""
+    """A chunk before it is stored. `context` is what its text continues, a table's header say, and stands earlier in the
+    document. `embed_text` is what the model reads: the title and headings, the context, then the text. A `page` tells a
+    reader where to look, and a model nothing."""
 
     start: int
     end: int
     headings: tuple[str, ...]
+    page: int | None = None
+    context: str = ""
     text: str
     embed_text: str
     embed_hash: bytes
@@ -64,7 +68,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class ChunkTexts:
-    """What the lexical index needs to know of a chunk."""
+    """What the lexical index needs to know of a chunk. `text` has its context above it."""
 
     chunk_id: int
     title: str

@@ -53,6 +53,13 @@ def m006_pruned_history(db: Database) -> None:
     db.execute("CREATE INDEX chunks_by_collection ON chunks (collection_id)")
 
 
+@migrations()
+def m008_chunk_context(db: Database) -> None:
+    """What a chunk's text continues, such as a table's header row, and is read and indexed with; and the page it is on."""
+    db.execute("ALTER TABLE chunks ADD COLUMN context TEXT NOT NULL DEFAULT ''")
+    db.execute("ALTER TABLE chunks ADD COLUMN page INTEGER")
+
+
 _INITIAL = (
     """
     CREATE TABLE collections (

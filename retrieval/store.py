@@ -112,11 +112,18 @@ class Store:
             if found is None:
                 raise NotFound(f"there is no document {document_id!r} in collection {row.name!r}")
             chunks = connection.execute(
-                "SELECT id, text, start, stop, headings FROM chunks WHERE document = ? ORDER BY ordinal", (found[-1],)
+                "SELECT id, text, start, stop, headings, page, context FROM chunks WHERE document = ? ORDER BY ordinal",
+                (found[-1],),
             )
             passages = [
                 ChunkInfo(
-                    id=chunk[0], text=chunk[1], start=chunk[2], end=chunk[3], headings=msgspec.json.decode(chunk[4])
+                    id=chunk[0],
+                    text=chunk[1],
+                    start=chunk[2],
+                    end=chunk[3],
+                    headings=msgspec.json.decode(chunk[4]),
+                    page=chunk[5],
+                    context=chunk[6] or None,
                 )
                 for chunk in chunks
             ]
@@ -222,8 +229,8 @@ def commit_document(
     chunk_id: int | None = None
     for ordinal, (piece, vector) in enumerate(zip(prepared.pieces, vectors, strict=True)):
         chunk_id = connection.execute(
-            "INSERT INTO chunks (collection_id, document, ordinal, start, stop, headings, text, embed_hash) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO chunks (collection_id, document, ordinal, start, stop, headings, page, context, text, "
+            "embed_hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 item.collection.id,
                 document,
@@ -231,6 +238,8 @@ def commit_document(
                 piece.start,
                 piece.end,
                 msgspec.json.encode(piece.headings).decode(),
+                piece.page,
+                piece.context,
                 piece.text,
                 piece.embed_hash,
             ),

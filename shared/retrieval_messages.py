@@ -175,13 +175,16 @@ class IngestAnswer(Answer, frozen=True, kw_only=True):
 
 
 class ChunkInfo(Answer, frozen=True, kw_only=True):
-    """`text` is the document's text from `start` to `end`, in characters."""
+    """`text` is the document's text from `start` to `end`, in characters. `context` is what it continues and is not
+    understood without: a table's header row, the line that opens a fenced block."""
 
     id: int
     text: str
     start: int
     end: int
     headings: list[str]
+    page: int | None = None
+    context: str | None = None
 
 
 class DocumentInfo(Answer, frozen=True, kw_only=True):
@@ -263,7 +266,10 @@ class LegScores(Answer, frozen=True, kw_only=True):
 
 
 class Hit(Answer, frozen=True, kw_only=True):
-    """`duplicates` are chunks that were left out because they say nearly the same, with `suppress_duplicates`."""
+    """A chunk; with `max_tokens` a passage, which may be several chunks of one section. Then `chunk_id`, `score` and
+    `scores` are its best chunk's, and `chunk_ids` names all of its chunks that were found, best first.
+
+    `duplicates` are chunks that were left out because they say nearly the same, with `suppress_duplicates`."""
 
     chunk_id: int
     document_id: str
@@ -277,6 +283,9 @@ class Hit(Answer, frozen=True, kw_only=True):
     start: int
     end: int
     metadata: dict[str, Any]
+    page: int | None = None
+    context: str | None = None
+    chunk_ids: list[int] | None = None
     duplicates: list[int] | None = None
 
 

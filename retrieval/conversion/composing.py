@@ -49,9 +49,9 @@ class Composer:
         for row in rows[1:]:
             self._write("\n" + _row(row, width))
         self._blocks.append(
-            Block(start, self._length, self.headings, table_header=(start, start + len(header)))
+            Block(start, self._length, self.headings, kind="table", context=(start, start + len(header) + 1))
             if header_end < self._length
-            else Block(start, self._length, self.headings)
+            else Block(start, self._length, self.headings, kind="table")
         )
 
     def page(self) -> None:

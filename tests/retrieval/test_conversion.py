@@ -1,6 +1,7 @@
 """Files keep their headings, tables, lists and code, and blocks are ranges of the text."""
 
 import json
+from bisect import bisect_right
 from collections.abc import Callable
 
 import pytest
@@ -9,7 +10,6 @@ from hypothesis import strategies as st
 
 from retrieval.conversion.converting import convert_content, convert_text
 from retrieval.parsing import Parsed
-from retrieval.placing import columns_above, page_at
 from tests.retrieval import files
 from tests.retrieval.files import LIMITS
 
@@ -48,8 +48,8 @@ def assert_blocks(parsed: Parsed) -> None:
         assert position <= block.start < block.end <= len(parsed.text)
         assert parsed.text[position : block.start].strip() == ""
         position = block.end
-        if block.table_header is not None:
-            assert block.start <= block.table_header[0] < block.table_header[1] <= block.end
+        if block.context is not None:
+            assert block.start <= block.context[0] < block.context[1] <= block.end
     assert parsed.text[position:].strip() == ""
 
 
@@ -67,9 +67,9 @@ def test_a_pdf_keeps_headings_tables_code_and_pages_and_drops_running_footers() 
     assert under(parsed, "Alan Turing") == ("Handbook", "Rotating keys")
     assert "```\nrotate --all\nrotate --key alpha\n```" in parsed.text
     assert "Acme handbook" not in parsed.text
-    assert page_at(parsed, parsed.text.index("ninety")) == "page 1"
-    assert page_at(parsed, parsed.text.index("rotate --all")) == "page 2"
-    assert page_at(parsed, parsed.text.index("August")) == "page 3"
+    assert bisect_right(parsed.pages, parsed.text.index("ninety")) == 1
+    assert bisect_right(parsed.pages, parsed.text.index("rotate --all")) == 2
+    assert bisect_right(parsed.pages, parsed.text.index("August")) == 3
 
 
 def test_columns_of_a_pdf_are_read_one_after_the_other() -> None:
@@ -118,7 +118,7 @@ def test_csv_becomes_a_table_whatever_separates_its_cells(text: str, kind: str) 
     parsed = read(text.encode(), kind)
 
     assert parsed.text == "| a | b |\n| --- | --- |\n| 1 | 2 |"
-    assert parsed.blocks[0].table_header == (0, 9)
+    assert parsed.blocks[0].context == (0, 10)
 
 
 @pytest.mark.parametrize(
@@ -129,12 +129,12 @@ def test_csv_becomes_a_table_whatever_separates_its_cells(text: str, kind: str) 
         ("text/html", "<p>x</p><table><tr><td>a</td><td>b</td></tr><tr><td>1</td><td>2</td></tr></table>"),
     ],
 )
-def test_a_piece_of_a_table_is_told_its_columns_unless_it_shows_them(kind: str, text: str) -> None:
+def test_a_table_says_which_line_names_its_columns(kind: str, text: str) -> None:
     parsed = read(text.encode(), kind)
 
-    assert columns_above(parsed, parsed.text.index("| 1")) == "a | b"
-    assert columns_above(parsed, parsed.text.index("| a")) is None
-    assert columns_above(parsed, 0) is None
+    (context,) = [block.context for block in parsed.blocks if block.kind == "table"]
+    assert context is not None
+    assert parsed.text[slice(*context)] == "| a | b |\n"
 
 
 def test_json_becomes_lines_of_keys_and_values_under_its_large_keys() -> None:

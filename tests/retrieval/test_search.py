@@ -95,7 +95,7 @@ async def test_limit_candidates_and_token_budget_are_kept(filled: RunningRetriev
     packed = await filled.client.search("the dog", limit=10, max_tokens=budget)
     assert ids(whole)[:2] == ids(packed)[:2]
     assert sum(estimate_tokens(hit.text) for hit in packed.hits) <= budget
-    assert (await filled.client.search("the dog", max_tokens=1)).hits == []
+    assert [hit.text for hit in (await filled.client.search("the dog", max_tokens=1)).hits] == ["the"]
 
 
 async def test_the_plan_says_what_was_done_and_what_it_took(filled: RunningRetrieval) -> None:
