@@ -10,8 +10,9 @@ import structlog
 from aiohttp import web
 
 from retrieval import VERSION
+from retrieval.backends import ModelChoice, load_embedder
 from retrieval.batcher import Batcher
-from retrieval.embedder import Embedder, SentenceTransformerEmbedder
+from retrieval.embedder import Embedder
 from retrieval.handlers import ROUTES
 from retrieval.history import History
 from retrieval.ingest import Ingest
@@ -32,14 +33,13 @@ log = structlog.get_logger()
 
 # Preparing documents is Python and holds the interpreter; more threads than this only take turns.
 _INGEST_THREADS: Final = 2
-_BATCH_TEXTS_MAX: Final = 64
 
 LoadEmbedder = Callable[[], Embedder]
 
 
-def build_retrieval(settings: RetrievalSettings, load_embedder: LoadEmbedder | None = None) -> web.Application:
-    """Raises SettingsError where it cannot start. `load_embedder` is called in the model's thread."""
-    load = load_embedder or partial(SentenceTransformerEmbedder, settings.model, batch_texts_max=_BATCH_TEXTS_MAX)
+def build_retrieval(settings: RetrievalSettings, load: LoadEmbedder | None = None) -> web.Application:
+    """Raises SettingsError where it cannot start. `load` is called in the model's thread."""
+    load = load or partial(load_embedder, _model_choice(settings))
 
     async def lifetime(app: web.Application) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
@@ -47,6 +47,16 @@ def build_retrieval(settings: RetrievalSettings, load_embedder: LoadEmbedder | N
             yield
 
     return build_app(make_server(settings, VERSION), ROUTES, [lifetime])
+
+
+def _model_choice(settings: RetrievalSettings) -> ModelChoice:
+    return ModelChoice(
+        name=settings.model,
+        backend=settings.embedding_backend,
+        precision=settings.embedding_precision,
+        models_dir=settings.directory / "models",
+        threads=settings.model_threads,
+    )
 
 
 async def _start(app: web.Application, settings: RetrievalSettings, load: LoadEmbedder, stack: AsyncExitStack) -> None:

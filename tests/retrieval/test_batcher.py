@@ -161,7 +161,7 @@ async def test_a_batch_is_bounded_by_what_padding_makes_of_it() -> None:
         embedder.let(10)
         await asyncio.gather(first, rest)
 
-    assert [len(texts) for _, texts in embedder.batches] == [1, 2, 2]
+    assert [len(texts) for _, texts in embedder.batches] == [1, 2, 1, 1]
 
 
 async def test_a_batch_that_breaks_the_model_fails_alone() -> None:
