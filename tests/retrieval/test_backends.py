@@ -97,7 +97,7 @@ def test_what_cannot_be_had_is_refused_with_what_can(tmp_path: Path, choice: dic
 
 def test_a_backend_that_does_not_exist_is_refused_by_the_settings(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="embedding_backend"):
-        build_retrieval(RetrievalSettings(data_dir=tmp_path, embedding_backend="tpu"))  # type: ignore[arg-type]
+        build_retrieval(RetrievalSettings(data_dir=tmp_path, embedding_backend="tpu"))
 
 
 class TestKeptFiles:

@@ -124,5 +124,5 @@ def test_prompts_and_pooling_of_a_model_given_by_path_are_honoured(tmp_path: Pat
     )
 
     for kind in ("query", "document"):
-        assert disagreement(ours.embed(TEXTS[:4], kind), torch.embed(TEXTS[:4], kind)) < 1e-5  # type: ignore[arg-type]
+        assert disagreement(ours.embed(TEXTS[:4], kind), torch.embed(TEXTS[:4], kind)) < 1e-5
     assert disagreement(ours.embed(TEXTS[:1], "query"), ours.embed(TEXTS[:1], "document")) > 1e-3
