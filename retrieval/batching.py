@@ -12,11 +12,12 @@ _OVERHEAD: Final = 1 / 8
 
 
 def choose_batch(tokens: Sequence[int], tokens_max: int) -> list[int]:
-    """Positions of the texts to embed together, shortest first. Position 0, the oldest, is always among them, so no text
+    """Positions of the texts to embed together, oldest first. Position 0, the oldest, is always among them, so no text
     waits for ever. The others are its neighbours by length, as far as they raise the share of real tokens and the longest
     text times the number of texts stays within `tokens_max`. The oldest goes alone where it is longer than that.
     """
-    order = sorted(range(len(tokens)), key=lambda position: (tokens[position], position))
+    # Of equals the oldest stands last, so that its neighbours on both sides are free to be taken or left.
+    order = sorted(range(len(tokens)), key=lambda position: (tokens[position], -position))
     oldest = order.index(0)
     overhead = tokens_max * _OVERHEAD
     best, best_share = (oldest, oldest), 0.0
@@ -30,7 +31,7 @@ def choose_batch(tokens: Sequence[int], tokens_max: int) -> list[int]:
         share = real / (longest * (last - first + 1) + overhead)
         if share > best_share:
             best, best_share = (first, last), share
-    return order[best[0] : best[1] + 1]
+    return sorted(order[best[0] : best[1] + 1])
 
 
 def _extend_downwards(
