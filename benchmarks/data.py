@@ -40,6 +40,16 @@ class Conversation:
         return [turn for turns in self.sessions.values() for turn in turns]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedSet:
+    """`relevant` has, for each query, the grades of the documents that answer it."""
+
+    document_ids: list[str]
+    documents: list[str]
+    queries: list[str]
+    relevant: list[dict[str, int]]
+
+
 def read_documents(data_dir: Path, count: int) -> list[DocumentIn]:
     """Abstracts of scientific papers, the same ones every time. Raises SettingsError where there are too few."""
     records = _read(data_dir, "retrieval/scifact/corpus.jsonl")
@@ -57,6 +67,23 @@ def read_passages(data_dir: Path) -> list[str]:
             words = record["text"].split()
             passages += [" ".join(words[at : at + _PASSAGE_WORDS]) for at in range(0, len(words), _PASSAGE_WORDS)]
     return passages
+
+
+def read_judged(data_dir: Path, name: str, judgements: str) -> JudgedSet:
+    """Documents as `title`, line break, text. Judgements of 0 are left out."""
+    documents = _read(data_dir, f"retrieval/{name}/corpus.jsonl")
+    relevant: dict[str, dict[str, int]] = {}
+    for line in (data_dir / f"retrieval/{name}/{judgements}").read_text(encoding="utf-8").splitlines():
+        *ids, grade = line.split("\t")
+        if grade.isdecimal() and int(grade) > 0:
+            relevant.setdefault(ids[0], {})[ids[-1]] = int(grade)
+    queries = [record for record in _read(data_dir, f"retrieval/{name}/queries.jsonl") if record["_id"] in relevant]
+    return JudgedSet(
+        document_ids=[record["_id"] for record in documents],
+        documents=[f"{record.get('title', '')}\n{record['text']}".strip() for record in documents],
+        queries=[record["text"] for record in queries],
+        relevant=[relevant[record["_id"]] for record in queries],
+    )
 
 
 def unseen_queries(data_dir: Path) -> Iterator[str]:

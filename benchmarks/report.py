@@ -22,7 +22,18 @@ from rich.table import Table
 
 _ROOT: Final = Path(__file__).parent.parent
 _RESULTS: Final = Path(__file__).parent / "results"
-_LIBRARIES: Final = ("aiohttp", "msgspec", "msgpack", "faiss-cpu", "tantivy", "sentence-transformers", "torch", "numpy")
+_LIBRARIES: Final = (
+    "aiohttp",
+    "msgspec",
+    "msgpack",
+    "faiss-cpu",
+    "tantivy",
+    "sentence-transformers",
+    "torch",
+    "onnxruntime",
+    "openvino",
+    "numpy",
+)
 # What is measured; changes elsewhere do not change a number.
 _PRODUCT: Final = ("diptych", "memory", "retrieval", "shared", "constraints.txt")
 _PROCESSORS: Final = Path("/proc/stat")

@@ -13,13 +13,14 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from retrieval import VERSION
+from retrieval.backends import ModelChoice, load_embedder
 from retrieval.backpressure import Amount, DrainRate
 from retrieval.batcher import Batcher
 from retrieval.conversion.converter import Converter
 from retrieval.conversion.limits import Limits
 from retrieval.conversion.workers import Workers
 from retrieval.cross_encoder import SentenceTransformerCrossScorer
-from retrieval.embedder import Embedder, SentenceTransformerEmbedder
+from retrieval.embedder import Embedder
 from retrieval.filtering import FilterSets
 from retrieval.handlers import ROUTES
 from retrieval.history import History
@@ -50,14 +51,13 @@ log = structlog.get_logger()
 
 # Preparing documents is Python and holds the interpreter; more threads than this only take turns.
 _INGEST_THREADS: Final = 2
-_BATCH_TEXTS_MAX: Final = 64
 
 LoadEmbedder = Callable[[], Embedder]
 
 
-def build_retrieval(settings: RetrievalSettings, load_embedder: LoadEmbedder | None = None) -> web.Application:
-    """Raises SettingsError where it cannot start. `load_embedder` is called in the model's thread."""
-    load = load_embedder or partial(SentenceTransformerEmbedder, settings.model, batch_texts_max=_BATCH_TEXTS_MAX)
+def build_retrieval(settings: RetrievalSettings, load: LoadEmbedder | None = None) -> web.Application:
+    """Raises SettingsError where it cannot start. `load` is called in the model's thread."""
+    load = load or partial(load_embedder, _model_choice(settings))
 
     async def lifetime(app: web.Application) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
@@ -71,6 +71,16 @@ def build_retrieval(settings: RetrievalSettings, load_embedder: LoadEmbedder | N
         in_flight_max=settings.uploads_in_flight_max,
     )
     return build_app(server, ROUTES, [lifetime])
+
+
+def _model_choice(settings: RetrievalSettings) -> ModelChoice:
+    return ModelChoice(
+        name=settings.model,
+        backend=settings.embedding_backend,
+        precision=settings.embedding_precision,
+        models_dir=settings.directory / "models",
+        threads=settings.model_threads,
+    )
 
 
 async def _start(app: web.Application, settings: RetrievalSettings, load: LoadEmbedder, stack: AsyncExitStack) -> None:

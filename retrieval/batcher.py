@@ -1,6 +1,7 @@
 """One queue in front of the one model. Requests that wait together share a batch.
 
 Queries go before documents, and documents go in small batches, so that a search waits at most for one batch of an ingest.
+Texts of like length go together (batching.py), since a batch is padded to its longest.
 There is no timer: while the model works on a batch the next one gathers, so an idle service answers at once and a busy
 one fills its batches. The same text asked for twice at a time is embedded once; a caller that went away is not worked for.
 """
@@ -10,11 +11,13 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from retrieval.batching import choose_batch
 from retrieval.embedder import Embedder, TextKind
 from shared.errors import Overloaded, Unavailable
 from shared.metrics import SECONDS_BUCKETS
@@ -22,6 +25,9 @@ from shared.tokens import estimate_tokens
 from shared.vectors import Float32Array
 
 log = structlog.get_logger()
+
+# Enough to find texts of like length among, few enough to sort for each batch. Grows with the batch, to be able to fill it.
+_LOOK_AHEAD_TEXTS: Final = 64
 
 _Key = tuple[TextKind, str]
 
@@ -64,6 +70,7 @@ class Batcher:
         self._load = load
         self._batch_tokens_max = batch_tokens_max
         self._queue_texts_max = queue_texts_max
+        self._look_ahead_texts = min(max(_LOOK_AHEAD_TEXTS, batch_tokens_max // 8), 16 * _LOOK_AHEAD_TEXTS)
         self._cache: OrderedDict[str, Float32Array] = OrderedDict()
         self._cache_entries = cache_entries
         self._metrics = EmbedMetrics(registry)
@@ -145,7 +152,7 @@ class Batcher:
     async def _run(self) -> None:
         embedder = await self.embedder()
         while True:
-            batch = self._next_batch()
+            batch = self._next_batch(embedder.tokens_max)
             if not batch:
                 self._wake.clear()
                 await self._wake.wait()
@@ -185,20 +192,29 @@ class Batcher:
             while len(self._cache) > self._cache_entries:
                 self._cache.popitem(last=False)
 
-    def _next_batch(self) -> list[_Work]:
-        """Of one kind, queries first, within the token budget, at least one text."""
-        waiting = self._queues["query"] or self._queues["document"]
-        batch: list[_Work] = []
-        longest = 0
-        while waiting:
-            work = waiting[0]
-            if work.waiters == 0:
-                self._pending.pop(waiting.popleft().key, None)
-                continue
-            longest = max(longest, work.tokens)
-            # A batch is padded to its longest text, so that is what it costs.
-            if batch and longest * (len(batch) + 1) > self._batch_tokens_max:
-                break
-            batch.append(waiting.popleft())
+    def _next_batch(self, text_tokens_max: int) -> list[_Work]:
+        """Of one kind, queries first, within the token budget, with the oldest in it."""
+        waiting = self._queues["query"]
+        ahead = self._take_ahead(waiting)
+        if not ahead:
+            waiting = self._queues["document"]
+            ahead = self._take_ahead(waiting)
+        if not ahead:
+            return []
+        # What is longer is cut by the model, and costs no more.
+        chosen = choose_batch([min(work.tokens, text_tokens_max) for work in ahead], self._batch_tokens_max)
+        left = set(range(len(ahead))).difference(chosen)
+        waiting.extendleft(ahead[position] for position in sorted(left, reverse=True))
         self._metrics.queued.set(self._waiting())
-        return batch
+        return [ahead[position] for position in chosen]
+
+    def _take_ahead(self, waiting: deque[_Work]) -> list[_Work]:
+        """The oldest of `waiting`, taken out of it. What nobody wants any more is dropped."""
+        ahead: list[_Work] = []
+        while waiting and len(ahead) < self._look_ahead_texts:
+            work = waiting.popleft()
+            if work.waiters:
+                ahead.append(work)
+            else:
+                self._pending.pop(work.key, None)
+        return ahead

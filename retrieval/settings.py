@@ -4,6 +4,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from retrieval.backends import Backend, Precision
 from retrieval.dense_plan import VectorStorage
 from shared.settings import MIB, Names, ServiceSettings
 
@@ -17,6 +18,14 @@ class RetrievalSettings(ServiceSettings):
         min_length=1,
         description="Embedding model: a name or path for sentence-transformers. The default comes in a package, offline.",
     )
+    embedding_backend: Backend = Field(
+        "auto",
+        description="What computes the model: `onnx`, `openvino` or `torch`. `auto` is onnx where it can, else torch.",
+    )
+    embedding_precision: Precision = Field(
+        "auto", description="`int8` or `fp32`. `auto` is int8 where the processor computes it exactly."
+    )
+    model_threads: int = Field(0, ge=0, le=256, description="Threads of the model for one batch; 0 is all cores.")
     document_characters_max: int = Field(
         4_000_000, ge=1, description="Longest text of one document, about 2,000 pages. Split longer ones."
     )

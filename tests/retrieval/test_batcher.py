@@ -135,6 +135,35 @@ async def test_a_caller_that_went_away_is_not_worked_for() -> None:
     assert [text for _, texts in embedder.batches for text in texts] == ["first", "stays"]
 
 
+async def test_documents_do_not_wait_for_queries_that_nobody_wants_any_more() -> None:
+    embedder = GatedEmbedder()
+    async with batching(embedder) as batcher:
+        first = await occupy(batcher, embedder)
+        gone = asyncio.create_task(batcher.embed(["gone"], "query"))
+        stays = asyncio.create_task(batcher.embed(["stays"], "document"))
+        await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+        embedder.let(2)
+        async with asyncio.timeout(WAIT_S):
+            await asyncio.gather(first, stays)
+
+    assert embedder.batches[1:] == [("document", ["stays"])]
+
+
+async def test_texts_of_like_length_share_a_batch() -> None:
+    embedder = GatedEmbedder()
+    long, short = "word " * 100, "word"
+    async with batching(embedder, batch_tokens=600) as batcher:
+        first = await occupy(batcher, embedder)
+        rest = asyncio.create_task(batcher.embed([long + "1", short, long + "2", short + "s"], "document"))
+        await asyncio.sleep(0)
+        embedder.let(10)
+        await asyncio.gather(first, rest)
+
+    assert [sorted(texts) for _, texts in embedder.batches[1:]] == [[long + "1", long + "2"], [short, short + "s"]]
+
+
 async def test_a_full_queue_refuses_searches_but_not_ingest() -> None:
     embedder = GatedEmbedder()
     async with batching(embedder, queue=2) as batcher:
@@ -161,7 +190,7 @@ async def test_a_batch_is_bounded_by_what_padding_makes_of_it() -> None:
         embedder.let(10)
         await asyncio.gather(first, rest)
 
-    assert [len(texts) for _, texts in embedder.batches] == [1, 2, 2]
+    assert [len(texts) for _, texts in embedder.batches] == [1, 2, 1, 1]
 
 
 async def test_a_batch_that_breaks_the_model_fails_alone() -> None:
