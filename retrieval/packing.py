@@ -89,14 +89,15 @@ def _taken(found: Sequence[Part], budget: int) -> tuple[list[Part], int, Part | 
         if cost <= budget:
             chosen[part.place] = part
             budget -= cost
-        elif not chosen or (budget >= CUT_TOKENS_MIN and not _touches(part, chosen)):
+        elif not chosen or (budget >= CUT_TOKENS_MIN and not _overlaps(part, chosen)):
             return list(chosen.values()), budget, part
     return list(chosen.values()), budget, None
 
 
-def _touches(part: Part, chosen: dict[Place, Part]) -> bool:
-    """Then it may share text with its neighbour (overlap), and only whole chunks are merged."""
-    return any((part.document, part.ordinal + step) in chosen for step in (-1, 1))
+def _overlaps(part: Part, chosen: dict[Place, Part]) -> bool:
+    """Only whole chunks are merged, so one that repeats text of its neighbour must not stand cut beside it."""
+    beside = (chosen.get((part.document, part.ordinal + step)) for step in (-1, 1))
+    return any(other is not None and other.start < part.end and part.start < other.end for other in beside)
 
 
 def _widened(hits: Sequence[Part], around: dict[Place, Part], budget: int) -> dict[Place, Part]:
