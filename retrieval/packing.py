@@ -2,13 +2,14 @@
 
 First the hits are taken in order, as far as they fit. The first that does not is cut to what is left, if that is a sentence
 or more: measured, the beginning of the next hit is worth more than the surroundings of the ones before it. Otherwise hits
-that do not fit are passed over, and what is left of the budget widens those that were taken: in order, again and again, each by the chunk next to it in its section, after it and before it by turns. Hits
-and neighbours that touch become one passage, so that no text is given twice. A passage is a contiguous range of one
-section, and stands where its best hit stood.
+that do not fit are passed over, and what is left of the budget widens those that were taken: in order, again and again,
+each by the chunk next to it in its section, after it and before it by turns. Hits and neighbours that touch become one
+passage, so that no text is given twice; a cut hit stands alone. A passage is a contiguous range of one section, and stands
+where its best hit stood.
 
-The best hit is always in the answer: if it alone is above the budget, its beginning is, however short. Costs are `shared.tokens`
-estimates, as everywhere a budget is spent. A merged passage never costs more than its parts and the white space between
-them, so the budget that was kept part by part is kept by the whole.
+The best hit is always in the answer: if it alone is above the budget, its beginning is, however short. Costs are
+`shared.tokens` estimates, as everywhere a budget is spent. A merged passage never costs more than its parts and the white
+space between them, so the budget that was kept part by part is kept by the whole.
 """
 
 from collections import deque
