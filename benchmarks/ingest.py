@@ -47,7 +47,8 @@ _BATCH_DOCUMENTS: Final = 50
 _WARM_UP_DOCUMENTS: Final = 20
 _REPEATED_QUERIES: Final = 20
 _FLOOD_CLIENTS: Final = 16
-_FLOOD_QUEUE: Final = 200
+# Of the documents of the flood, so that most of them come to a full queue.
+_FLOOD_QUEUE_SHARE: Final = 0.2
 _FLOOD_BATCH: Final = 10
 
 
@@ -97,9 +98,10 @@ async def measure(data_dir: Path, documents: int, rounds: int, progress: Progres
             rate = await _measure_rate(pair, texts[:documents], progress)
             searches = await _measure_searches(pair, data_dir, texts[documents : 2 * documents], rounds, progress)
     with tempfile.TemporaryDirectory(prefix="diptych-ingest-") as scratch:
-        limit = {"DIPTYCH_RETRIEVAL_INGEST_QUEUE_DOCUMENTS_MAX": str(_FLOOD_QUEUE)}
+        queue_max = round(documents * _FLOOD_QUEUE_SHARE)
+        limit = {"DIPTYCH_RETRIEVAL_INGEST_QUEUE_DOCUMENTS_MAX": str(queue_max)}
         async with running_pair(Path(scratch), **limit) as pair:
-            flood = await _measure_flood(pair, data_dir, texts[2 * documents :], progress)
+            flood = await _measure_flood(pair, data_dir, texts[2 * documents :], queue_max, progress)
     machine = msgspec.structs.replace(machine, other_work=other_work.share())
     return Results(machine=machine, rate=rate, searches=searches, flood=flood)
 
@@ -223,7 +225,9 @@ async def _cancel_jobs(client: RetrievalClient) -> None:
         await client.cancel_job(job.id)
 
 
-async def _measure_flood(pair: Pair, data_dir: Path, documents: Sequence[DocumentIn], progress: Progress) -> Flood:
+async def _measure_flood(
+    pair: Pair, data_dir: Path, documents: Sequence[DocumentIn], queue_max: int, progress: Progress
+) -> Flood:
     seen: Counter[str] = Counter()
     asked_s: list[float] = []
     refusal_ms: list[float] = []
@@ -259,14 +263,14 @@ async def _measure_flood(pair: Pair, data_dir: Path, documents: Sequence[Documen
         await client.put_collection(COLLECTION)
         searches = asyncio.create_task(searching(client))
         await asyncio.gather(*(flood(client) for _ in range(_FLOOD_CLIENTS)))
+        await until_jobs_ended(client, _FILL_TIMEOUT_S)
         searches.cancel()
         with suppress(asyncio.CancelledError):
             await searches
-        await until_jobs_ended(client, _FILL_TIMEOUT_S)
         stored = (await client.collection(COLLECTION)).documents
     return Flood(
         clients=_FLOOD_CLIENTS,
-        queue_documents_max=_FLOOD_QUEUE,
+        queue_documents_max=queue_max,
         accepted=seen["accepted"],
         refused=seen["refused"],
         retry_after_s=[min(asked_s, default=0.0), max(asked_s, default=0.0)],

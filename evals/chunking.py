@@ -255,7 +255,7 @@ async def _run(
 
 def _report(results: Results) -> None:
     columns = ["cutting", "chunks", "chars", f"recall@{_TOP}", "prec.", "IoU", "best p."]
-    columns += [f"in {budget}" for budget in _BUDGETS] + [f"packed {budget}" for budget in _BUDGETS]
+    columns += [f"r{budget}" for budget in _BUDGETS] + [f"p{budget}" for budget in _BUDGETS]
     tables = {}
     for mode in _MODES:
         rows = [
@@ -266,7 +266,8 @@ def _report(results: Results) -> None:
             for row in results.rows
             if row.mode == mode
         ]
-        tables[f"{mode}, {results.questions} questions"] = table_of(columns, rows)
+        title = f"{mode}, {results.questions} questions; r: recall in so many tokens, p: packed to so many"
+        tables[title] = table_of(columns, rows)
     print_results(results.machine, tables)
 
 

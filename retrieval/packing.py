@@ -2,13 +2,14 @@
 
 First the hits are taken in order, as far as they fit. The first that does not is cut to what is left, if that is a sentence
 or more: measured, the beginning of the next hit is worth more than the surroundings of the ones before it. Otherwise hits
-that do not fit are passed over, and what is left of the budget widens those that were taken: in order, again and again, each by the chunk next to it in its section, after it and before it by turns. Hits
-and neighbours that touch become one passage, so that no text is given twice. A passage is a contiguous range of one
-section, and stands where its best hit stood.
+that do not fit are passed over, and what is left of the budget widens those that were taken: in order, again and again,
+each by the chunk next to it in its section, after it and before it by turns. Hits and neighbours that touch become one
+passage, so that no text is given twice; a cut hit stands alone. A passage is a contiguous range of one section, and stands
+where its best hit stood.
 
-The best hit is always in the answer: if it alone is above the budget, its beginning is, however short. Costs are `shared.tokens`
-estimates, as everywhere a budget is spent. A merged passage never costs more than its parts and the white space between
-them, so the budget that was kept part by part is kept by the whole.
+The best hit is always in the answer: if it alone is above the budget, its beginning is, however short. Costs are
+`shared.tokens` estimates, as everywhere a budget is spent. A merged passage never costs more than its parts and the white
+space between them, so the budget that was kept part by part is kept by the whole.
 """
 
 from collections import deque
@@ -89,14 +90,15 @@ def _taken(found: Sequence[Part], budget: int) -> tuple[list[Part], int, Part | 
         if cost <= budget:
             chosen[part.place] = part
             budget -= cost
-        elif not chosen or (budget >= CUT_TOKENS_MIN and not _touches(part, chosen)):
+        elif not chosen or (budget >= CUT_TOKENS_MIN and not _overlaps(part, chosen)):
             return list(chosen.values()), budget, part
     return list(chosen.values()), budget, None
 
 
-def _touches(part: Part, chosen: dict[Place, Part]) -> bool:
-    """Then it may share text with its neighbour (overlap), and only whole chunks are merged."""
-    return any((part.document, part.ordinal + step) in chosen for step in (-1, 1))
+def _overlaps(part: Part, chosen: dict[Place, Part]) -> bool:
+    """Only whole chunks are merged, so one that repeats text of its neighbour must not stand cut beside it."""
+    beside = (chosen.get((part.document, part.ordinal + step)) for step in (-1, 1))
+    return any(other is not None and other.start < part.end and part.start < other.end for other in beside)
 
 
 def _widened(hits: Sequence[Part], around: dict[Place, Part], budget: int) -> dict[Place, Part]:

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -171,3 +172,12 @@ def test_a_beginning_ends_with_a_word_where_it_can() -> None:
     assert beginning_within("one two three", 2) == "one two"
     assert beginning_within("extraordinary", 2) == "extraord"
     assert beginning_within("漢字漢字", 2) == "漢字"
+
+
+def test_a_hit_is_not_cut_beside_a_neighbour_whose_text_it_repeats() -> None:
+    _, (first, second) = library([[("a " * 90, "", "A"), ("b " * 90, "", "A")]])
+    overlapping = replace(second, start=second.start - 20)
+    budget = first.cost + CUT_TOKENS_MIN
+
+    assert [passage.tokens_max for passage in packed([first, second], budget, [])] == [None, CUT_TOKENS_MIN]
+    assert [passage.tokens_max for passage in packed([first, overlapping], budget, [])] == [None]
