@@ -1,6 +1,7 @@
 """Collections open when they are used and close when they are not, grow, are pruned and rebuilt, and nobody notices."""
 
 import asyncio
+import contextlib
 import gc
 import shutil
 import time
@@ -90,7 +91,7 @@ async def test_a_collection_in_use_is_never_closed(tmp_path: Path) -> None:
 
 
 async def test_many_collections_are_searched_a_few_at_a_time_and_hold_nothing_afterwards(tmp_path: Path) -> None:
-    count, most = 60, 4
+    count, most = 40, 4
     async with running_retrieval(tmp_path, open_collections_max=most) as running:
         for number in range(count):
             await running.client.ingest(f"c{number}", documents(2))
@@ -104,17 +105,22 @@ async def test_many_collections_are_searched_a_few_at_a_time_and_hold_nothing_af
         assert projections.open_count == 0
 
         async def is_let_go() -> bool:  # tantivy's threads notice within a second
-            after = await asyncio.to_thread(_held)
-            return all(more <= less + 8 for less, more in zip(before, after, strict=True))
+            handles, watching = await asyncio.to_thread(_held)
+            # The database's own readers are opened when they are first needed.
+            return handles < before[0] + count // 2 and watching == 0
 
         await until(is_let_go)
         assert not [task for task in asyncio.all_tasks() if task.get_name().startswith(("follow-", "open-", "tend-"))]
 
 
 def _held() -> tuple[int, int]:
-    """File handles and threads of this process."""
+    """File handles of this process, and threads of open lexical indexes."""
     gc.collect()
-    return len(list(Path("/proc/self/fd").iterdir())), len(list(Path("/proc/self/task").iterdir()))
+    names = []
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            names.append((task / "comm").read_text(encoding="utf-8"))
+    return len(list(Path("/proc/self/fd").iterdir())), sum(name.startswith("thread-tantivy") for name in names)
 
 
 async def test_closing_under_load_loses_no_write_and_breaks_no_search(tmp_path: Path) -> None:
