@@ -10,6 +10,7 @@ import hashlib
 import random
 import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
@@ -98,3 +99,16 @@ def _document(texts: Sequence[str]) -> PreparedDocument:
         pieces.append(piece)
         start = piece.end + 1
     return PreparedDocument(title="", content_type="text/plain", text="\n".join(texts), pieces=tuple(pieces))
+
+
+def filled_vectors(directory: Path) -> Float32Array:
+    """Of every chunk in order, shape (chunks, d)."""
+    with closing(sqlite3.connect(directory / "retrieval.db")) as connection:
+        rows = connection.execute("SELECT vector FROM vectors ORDER BY chunk_id").fetchall()
+    return np.frombuffer(b"".join(row[0] for row in rows), dtype="<f4").reshape(len(rows), -1).astype(np.float32)
+
+
+def filled_texts(directory: Path) -> list[str]:
+    """Of every chunk in order."""
+    with closing(sqlite3.connect(directory / "retrieval.db")) as connection:
+        return [row[0] for row in connection.execute("SELECT text FROM chunks ORDER BY id")]

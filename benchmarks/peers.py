@@ -24,6 +24,7 @@ Query = Callable[[int], list[int]]
 def _lance(folder: Path, vectors: np.ndarray, texts: list[str], queries: np.ndarray) -> tuple[float, Query]:
     import lancedb  # noqa: PLC0415 - each peer in its own environment
     import pyarrow as pa  # noqa: PLC0415
+    from lancedb.index import HnswSq  # noqa: PLC0415
 
     started = time.perf_counter()
     schema = pa.schema(
@@ -38,8 +39,8 @@ def _lance(folder: Path, vectors: np.ndarray, texts: list[str], queries: np.ndar
         ],
         schema=schema,
     )
-    # As its documentation recommends for this size: sqrt(n) lists, and HNSW inside them.
-    table.create_index(metric="cosine", index_type="IVF_HNSW_SQ", num_partitions=1)
+    # One partition, as its documentation has it for fewer than a million rows.
+    table.create_index("vector", config=HnswSq(distance_type="cosine", num_partitions=1))
     ready_s = time.perf_counter() - started
 
     def query(number: int) -> list[int]:

@@ -71,15 +71,15 @@ async def test_a_part_of_a_table_is_found_by_its_header_and_says_it(filled: Runn
 
     assert {hit.chunk_id for hit in answer.hits} == {part.id for part in parts}
     assert {hit.chunk_id: hit.context for hit in answer.hits} == {part.id: part.context for part in parts}
-    last = await filled.client.search("bolt11", mode="lexical", max_tokens=30)
+    last = await filled.client.search("bolt11", mode="lexical", limit=1, max_tokens=30)
     assert [hit.context for hit in last.hits] == ["| fastener | diameter |"]
 
 
 async def test_context_costs_of_the_budget_and_goes_before_the_text_is_cut(filled: RunningRetrieval) -> None:
-    (whole,) = (await filled.client.search("bolt11", mode="lexical")).hits
+    (whole,) = (await filled.client.search("bolt11", mode="lexical", limit=1)).hits
     assert whole.context is not None
 
-    (without,) = (await filled.client.search("bolt11", mode="lexical", max_tokens=estimate_tokens(whole.text))).hits
+    (without,) = (await filled.client.search("bolt11", mode="lexical", limit=1, max_tokens=estimate_tokens(whole.text))).hits
     (cut,) = (await filled.client.search("bolt11", mode="lexical", max_tokens=estimate_tokens(whole.text) - 2)).hits
 
     assert (without.text, without.context) == (whole.text, None)

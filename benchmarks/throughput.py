@@ -1,0 +1,242 @@
+"""Searches on a large collection, alone and by many clients, with LanceDB and Chroma beside: `python -m benchmarks.throughput`.
+
+Measured, on a collection of `--chunks` chunks (benchmarks/filled.py) in a service that runs as a process of its own:
+- one unseen hybrid query at a time, over HTTP, in turns with the same parts called bare in this process;
+- hybrid searches whose query vectors the service has cached, by `--clients` clients that cost little (benchmarks/load.py);
+- the same vectors and queries in LanceDB and Chroma, dense only, embedded, with as many threads, if `--peers-python` names a
+  Python that has them (benchmarks/requirements-peers.txt).
+
+Not measured: filters (benchmarks.filtered), larger sizes (benchmarks.million), quality (evals).
+"""
+
+import asyncio
+import itertools
+import json
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+import click
+import msgspec
+import numpy as np
+from rich.progress import Progress
+
+from benchmarks.bare import bare_search, load_model
+from benchmarks.data import data_option, unseen_queries
+from benchmarks.filled import COLLECTION, fill, filled_texts, filled_vectors
+from benchmarks.load import request_bytes, run_clients
+from benchmarks.pair import Pair, limited, running_pair
+from benchmarks.report import (
+    Machine,
+    OtherWork,
+    Percentiles,
+    as_json,
+    percentiles,
+    print_results,
+    progress_bar,
+    table_of,
+    this_machine,
+    write_results,
+)
+from diptych import RetrievalClient
+from diptych.console import command
+from shared.retrieval_messages import SearchRequest
+
+_QUERIES: Final = 200
+_READY_TIMEOUT_S: Final = 1800.0
+_POLL_S: Final = 1.0
+
+
+class OneAtATime(msgspec.Struct, frozen=True, kw_only=True):
+    """Unseen queries. `ratio` is that of the medians; `ratio_of_pairs` the median of each query's own ratio."""
+
+    service_ms: Percentiles
+    bare_ms: Percentiles
+    ratio: float
+    ratio_of_pairs: float
+
+
+class Crowd(msgspec.Struct, frozen=True, kw_only=True):
+    what: str
+    searches_per_s: float
+    ms: Percentiles
+    recall_at_10: float | None = None
+
+
+class Throughput(msgspec.Struct, frozen=True, kw_only=True):
+    machine: Machine
+    chunks: int
+    clients: int
+    first_search_s: float
+    lists_ready_s: float
+    unseen: OneAtATime
+    crowds: list[Crowd]
+
+
+@click.command()
+@click.option("--chunks", default=100_000, show_default=True)
+@click.option("--clients", default=16, show_default=True)
+@click.option("--searches", default=6000, show_default=True, help="Searches with cached vectors, over all clients.")
+@click.option(
+    "--peers-python", type=click.Path(path_type=Path, exists=True), help="A Python with lancedb and chromadb."
+)
+@click.option("--json", "json_only", is_flag=True, help="Print JSON, and write no file.")
+@data_option
+@command
+async def main(
+    chunks: int,
+    clients: int,
+    searches: int,
+    peers_python: Path | None,
+    json_only: bool,  # noqa: FBT001 - click passes flags by name
+    data_dir: Path,
+) -> None:
+    """Searches on a large collection, alone and by many clients."""
+    watch = OtherWork()
+    with tempfile.TemporaryDirectory(prefix="diptych-throughput-") as folder, progress_bar() as progress:
+        found = await _measure(Path(folder), data_dir, chunks, clients, searches, peers_python, progress)
+    results = msgspec.structs.replace(found, machine=msgspec.structs.replace(found.machine, other_work=watch.share()))
+    if json_only:
+        click.echo(as_json(results))
+        return
+    _show(results)
+    write_results("throughput", results)
+
+
+async def _measure(
+    folder: Path,
+    data_dir: Path,
+    chunks: int,
+    clients: int,
+    searches: int,
+    peers_python: Path | None,
+    progress: Progress,
+) -> Throughput:
+    directory = folder / "retrieval"
+    embedder = await asyncio.to_thread(load_model, directory)
+    await asyncio.to_thread(fill, directory, data_dir, embedder, chunks, progress)
+    queries = list(itertools.islice(unseen_queries(data_dir), 2 * _QUERIES))
+    async with running_pair(folder) as pair, RetrievalClient(pair.retrieval_url, timeout_s=_READY_TIMEOUT_S) as client:
+        first_s, lists_s = await _until_indexed(client)
+        bare = await asyncio.to_thread(bare_search, directory, embedder)
+        unseen = await _one_at_a_time(client, bare, queries[:_QUERIES], progress)
+        crowds = [await _cached(pair, queries[_QUERIES:], clients, searches)]
+    if peers_python is not None:
+        vectors = await asyncio.to_thread(filled_vectors, directory)
+        asked = embedder.embed(queries[_QUERIES:], "query")
+        crowds += [
+            await asyncio.to_thread(_peer, peers_python, peer, folder, vectors, asked, clients, searches)
+            for peer in ("lancedb", "chroma")
+        ]
+    return Throughput(
+        machine=this_machine(),
+        chunks=chunks,
+        clients=clients,
+        first_search_s=first_s,
+        lists_ready_s=lists_s,
+        unseen=unseen,
+        crowds=crowds,
+    )
+
+
+async def _until_indexed(client: RetrievalClient) -> tuple[float, float]:
+    """Seconds to the first answer, for which both indexes are made, and until the dense one has its final form."""
+    started = time.perf_counter()
+    answer = await client.search("warm", collection=COLLECTION, explain=True)
+    first_s = time.perf_counter() - started
+    async with limited(_READY_TIMEOUT_S, "the dense index"):
+        chunks = answer.plan.collections[0].chunks if answer.plan else 0
+        while chunks > 50_000 and answer.plan and answer.plan.collections[0].dense == "exact":
+            await asyncio.sleep(_POLL_S)
+            answer = await client.search("warm", collection=COLLECTION, explain=True)
+    return round(first_s, 1), round(time.perf_counter() - started, 1)
+
+
+async def _one_at_a_time(client: RetrievalClient, bare: Any, queries: list[str], progress: Progress) -> OneAtATime:
+    service_ms, bare_ms = [], []
+    for query in progress.track(queries, description="unseen, in turns with bare parts"):
+        started = time.perf_counter()
+        await client.search(query, collection=COLLECTION)
+        service_ms.append((time.perf_counter() - started) * 1000.0)
+        started = time.perf_counter()
+        bare(query)
+        bare_ms.append((time.perf_counter() - started) * 1000.0)
+    return OneAtATime(
+        service_ms=percentiles(service_ms),
+        bare_ms=percentiles(bare_ms),
+        ratio=round(median(service_ms) / median(bare_ms), 3),
+        ratio_of_pairs=round(median(mine / other for mine, other in zip(service_ms, bare_ms, strict=True)), 3),
+    )
+
+
+async def _cached(pair: Pair, queries: list[str], clients: int, searches: int) -> Crowd:
+    url = pair.retrieval_url
+    requests = [
+        request_bytes(url, "/v1/search", SearchRequest(query=query, collection=COLLECTION)) for query in queries
+    ]
+    await run_clients(url, requests, clients=clients)  # fills the cache of vectors
+    repeated = list(itertools.islice(itertools.cycle(requests), searches))
+    spent_ms, seconds = await run_clients(url, repeated, clients=clients)
+    return Crowd(
+        what="diptych, hybrid, over HTTP", searches_per_s=round(searches / seconds, 1), ms=percentiles(spent_ms)
+    )
+
+
+def _peer(python: Path, peer: str, folder: Path, vectors: Any, queries: Any, clients: int, searches: int) -> Crowd:
+    place = folder / peer
+    place.mkdir()
+    np.save(place / "vectors.npy", vectors)
+    np.save(place / "queries.npy", queries)
+    (place / "texts.json").write_text(json.dumps(filled_texts(folder / "retrieval")))
+    script = Path(__file__).with_name("peers.py")
+    done = subprocess.run(
+        [str(python), str(script), peer, str(place), str(clients), str(searches)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = json.loads(done.stdout.splitlines()[-1])
+    return Crowd(
+        what=f"{peer}, dense, embedded",
+        searches_per_s=round(len(found["ms"]) / found["seconds"], 1),
+        ms=percentiles(found["ms"]),
+        recall_at_10=round(found["recall"], 4),
+    )
+
+
+def _show(results: Throughput) -> None:
+    unseen = results.unseen
+    one = table_of(
+        ("one unseen query at a time", "p50 ms", "p95 ms", "p99 ms"),
+        [
+            (name, f"{each.p50:.2f}", f"{each.p95:.2f}", f"{each.p99:.2f}")
+            for name, each in (("service, over HTTP", unseen.service_ms), ("parts called bare", unseen.bare_ms))
+        ],
+    )
+    crowd = table_of(
+        (f"{results.clients} clients, vectors at hand", "searches/s", "p50 ms", "p95 ms", "p99 ms", "recall@10"),
+        [
+            (
+                each.what,
+                f"{each.searches_per_s:.0f}",
+                *(f"{value:.1f}" for value in (each.ms.p50, each.ms.p95, each.ms.p99)),
+                "" if each.recall_at_10 is None else f"{each.recall_at_10:.3f}",
+            )
+            for each in results.crowds
+        ],
+    )
+    times = f"first search after {results.first_search_s} s, lists after {results.lists_ready_s} s"
+    print_results(
+        results.machine,
+        {
+            f"{results.chunks} chunks; {times}": one,
+            f"ratio of medians {unseen.ratio}, median of ratios {unseen.ratio_of_pairs}": crowd,
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
