@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from retrieval.filtering import ChunkIds, Resolved
-from retrieval.hybrid import levels_of_dense, levels_of_lexical
+from retrieval.hybrid import fuse_best, levels_of_dense, levels_of_lexical
 from retrieval.indexes import CollectionIndexes
 from retrieval.lexical import DamagedIndex
 from shared.errors import DiptychError
@@ -111,7 +111,8 @@ class Fused:
 class Legs:
     """The questions of one search to the indexes, collection by collection, and what came of them."""
 
-    def __init__(self, request: SearchRequest, fusion: Fusion, clock: Clock) -> None:
+    def __init__(self, request: SearchRequest, fusion: Fusion, clock: Clock, *, wanted: int | None) -> None:
+        """`wanted` is how many of the best are needed, where there is one collection and no more are; None for all."""
         self._mode = request.mode
         self._query = request.query if request.mode != "dense" else None
         self._candidates = request.candidates
@@ -121,6 +122,8 @@ class Legs:
         self._lexical: dict[int, float] = {}
         self._dense_levels: dict[int, float] = {}
         self._lexical_levels: dict[int, float] = {}
+        self._wanted = wanted
+        self._order: tuple[list[tuple[int, float]], float] | None = None
 
     def ask_lexical(self, searched: Sequence[Searched]) -> None:
         """Raises DamagedCollection."""
@@ -153,7 +156,7 @@ class Legs:
             fusion = self._fusion
             if fusion.method == "adaptive":
                 chosen = dense.keys() | lexical.keys()
-                order, weight = fuse_adaptive(
+                order, weight = self._order or fuse_adaptive(
                     _kept(self._dense_levels, chosen), _kept(self._lexical_levels, chosen), alpha=fusion.alpha
                 )
                 return Fused(order, dense, lexical, weight)
@@ -168,12 +171,16 @@ class Legs:
             return
         if vector is not None:
             self._dense_levels |= levels_of_dense(searched.indexes.dense, vector, dense, lexical)
-        if self._query is not None:
-            is_complete = len(lexical) < self._candidates
-            with _named(searched.indexes):
-                self._lexical_levels |= levels_of_lexical(
-                    searched.indexes.lexical, self._query, lexical, dense, is_complete=is_complete
+        if self._query is None:
+            return
+        is_complete, index = len(lexical) < self._candidates, searched.indexes.lexical
+        with _named(searched.indexes):
+            if self._wanted is not None and not is_complete:
+                self._order = fuse_best(
+                    index, self._query, self._dense_levels, lexical, alpha=self._fusion.alpha, wanted=self._wanted
                 )
+                return
+            self._lexical_levels |= levels_of_lexical(index, self._query, lexical, dense, is_complete=is_complete)
 
 
 @contextmanager

@@ -13,6 +13,8 @@ import math
 import shutil
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -42,8 +44,24 @@ _ANALYZER: Final = "diptych"
 _K1: Final = 1.2
 
 
+# A word of the query that more than half of the chunks have tells them apart no more than a coin does: the classical weight
+# of such words is negative (Robertson and Sparck Jones 1976). Left out, a search of 100,000 chunks takes half the time, and
+# the fused nDCG@10 of the sets here moves by .003 at most, up as often as down. Small collections have no speed to gain.
+_COMMON_FROM_CHUNKS: Final = 10_000
+# Those of the searches under way, and of the last few.
+_QUESTIONS_KEPT: Final = 64
+
+
 class DamagedIndex(DiptychError):
     """Files of the index cannot be read; `clear` and a replay of the history make it whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A query as the index has it at one sequence number."""
+
+    clauses: list[tuple[Occur, Query]]
+    ceiling: float
 
 
 class LexicalIndex:
@@ -57,6 +75,7 @@ class LexicalIndex:
         self._schema = _schema()
         self._index = self._open()
         self.sequence = self._read_sequence()
+        self._questions = lru_cache(_QUESTIONS_KEPT)(self._understand)
 
     def __len__(self) -> int:
         return len(self.ids())
@@ -91,7 +110,7 @@ class LexicalIndex:
         Raises DamagedIndex.
         """
         with _damage_noticed():
-            return _found(self._index.searcher(), self._clauses(query), limit)
+            return _found(self._index.searcher(), self._understood(query).clauses, limit)
 
     def search_within(
         self, query: str, limit: int, allowed: NDArray[np.int64]
@@ -100,10 +119,10 @@ class LexicalIndex:
 
         Raises DamagedIndex.
         """
-        clauses = self._clauses(query)
-        if not clauses or not len(allowed):
-            return {}, "none"
         with _damage_noticed():
+            clauses = self._understood(query).clauses
+            if not clauses or not len(allowed):
+                return {}, "none"
             searcher = self._index.searcher()
             depth = fetch_depth(limit, len(allowed), searcher.num_docs)
             if depth is not None:
@@ -117,12 +136,11 @@ class LexicalIndex:
     def score(self, query: str, ids: Collection[int]) -> dict[int, float]:
         """The BM25 scores that `search` would give these chunks, 0 for those without a word of the query. Raises DamagedIndex."""
         scores = dict.fromkeys(ids, 0.0)
-        clauses = self._clauses(query)
-        if not clauses or not scores:
-            return scores
         with _damage_noticed():
-            wanted = (Occur.Must, self._one_of(list(scores)))
-            scores.update(_found(self._index.searcher(), [wanted, *clauses], len(scores)))
+            clauses = self._understood(query).clauses
+            if clauses and scores:
+                wanted = (Occur.Must, self._one_of(list(scores)))
+                scores.update(_found(self._index.searcher(), [wanted, *clauses], len(scores)))
         return scores
 
     def ceiling(self, query: str) -> float:
@@ -132,19 +150,27 @@ class LexicalIndex:
         the lexical leg). Raises DamagedIndex.
         """
         with _damage_noticed():
-            searcher = self._index.searcher()
-            chunks = searcher.num_docs
-            known = [searcher.doc_freq("body", term) for term in self._terms(query)]
-        return (_K1 + 1.0) * sum(math.log1p((max(chunks - df, 0) + 0.5) / (df + 0.5)) for df in known)
+            return self._understood(query).ceiling
+
+    def _understood(self, query: str) -> "_Question":
+        """One search asks for it three times."""
+        return self._questions(query, self.sequence)
+
+    def _understand(self, query: str, _sequence: int) -> "_Question":
+        searcher = self._index.searcher()
+        chunks = searcher.num_docs
+        known = {term: searcher.doc_freq("body", term) for term in self._terms(query)}
+        if chunks >= _COMMON_FROM_CHUNKS:
+            known = {term: count for term, count in known.items() if 2 * count <= chunks} or known
+        clauses = [(Occur.Should, Query.term_query(self._schema, "body", term, "freq")) for term in known]
+        rarity = sum(math.log1p((max(chunks - count, 0) + 0.5) / (count + 0.5)) for count in known.values())
+        return _Question(clauses, (_K1 + 1.0) * rarity)
 
     def _terms(self, query: str) -> list[str]:
         """The query's words without function words, unless it has no other."""
         text = searchable(query, role="query")
         terms = self._query_analyzer.analyze(text) or self._analyzer.analyze(text)
         return list(dict.fromkeys(terms))[:_QUERY_TERMS_MAX]
-
-    def _clauses(self, query: str) -> list[tuple[Occur, Query]]:
-        return [(Occur.Should, Query.term_query(self._schema, "body", term, "freq")) for term in self._terms(query)]
 
     def _one_of(self, chunk_ids: Sequence[int]) -> Query:
         """Chosen chunks, without any weight in the score."""

@@ -15,6 +15,13 @@ from shared.fusion import Leg, ranked, ranks
 from shared.retrieval_messages import Hit, LegScores, SearchRequest
 
 
+def results_wanted(request: SearchRequest) -> int | None:
+    """How many of the best results decide the page and whether there is another; None where all of them do. Raises
+    InvalidFields."""
+    rearranges = request.rerank or request.suppress_duplicates or request.mmr or request.group_by_document
+    return None if rearranges else offset_of(request) + request.limit + 1
+
+
 def read_page(
     connection: sqlite3.Connection, request: SearchRequest, fused: Fused, reranked: Leg | None
 ) -> tuple[list[Hit], str | None]:

@@ -21,7 +21,7 @@ from retrieval.filtering import FilterSets
 from retrieval.hits import read_texts
 from retrieval.indexes import CollectionIndexes
 from retrieval.legs import STAGES, Clock, DamagedCollection, Fused, Legs, Searched
-from retrieval.pages import read_page
+from retrieval.pages import read_page, results_wanted
 from retrieval.projections import COLLECTIONS_PER_SLICE, Projections
 from retrieval.records import CollectionRow
 from retrieval.reranker import Reranker
@@ -55,12 +55,14 @@ class _Found:
 class _Search:
     """What one search carries from stage to stage. Its methods block, and run in a thread."""
 
-    def __init__(self, request: SearchRequest, wanted: Filter | None, fusion: Fusion, clock: Clock) -> None:
+    def __init__(
+        self, request: SearchRequest, wanted: Filter | None, fusion: Fusion, clock: Clock, *, is_alone: bool
+    ) -> None:
         self.request = request
         self.wanted = wanted
         self.fusion = fusion
         self.clock = clock
-        self.legs = Legs(request, fusion, clock)
+        self.legs = Legs(request, fusion, clock, wanted=results_wanted(request) if is_alone else None)
         self.plans: list[CollectionPlan] = []
 
     def ask(self, searched: Sequence[Searched], vector: Float32Array | None) -> Fused:
@@ -115,7 +117,7 @@ class Searcher:
         with clock.timing("resolve"):
             names = request.collections or ([request.collection] if request.collection else None)
             rows = await self._store.collections(tenant, names)
-        search = _Search(request, wanted, _fusion_of(request, rows), clock)
+        search = _Search(request, wanted, _fusion_of(request, rows), clock, is_alone=len(rows) == 1)
         try:
             answer = await self._answer(search, rows)
         except DamagedCollection as error:

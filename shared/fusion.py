@@ -92,6 +92,20 @@ def fuse_adaptive(dense: Leg, lexical: Leg, *, alpha: float = ALPHA_DEFAULT) -> 
     return ranked(fused), weight
 
 
+def undecided(dense: Leg, lexical: Leg, weight: float, *, most: float, wanted: int) -> list[int]:
+    """The ids without a lexical level that may yet be among the `wanted` best, where no such level is above `most`.
+
+    The others need not be asked for: even with `most` they stay below what that many others have without it. The bound of
+    the threshold algorithm (Fagin, Lotem and Naor 2001).
+    """
+    least = {
+        item: weight * dense.get(item, 0.0) + (1.0 - weight) * lexical.get(item, 0.0)
+        for item in dense.keys() | lexical.keys()
+    }
+    bar = sorted(least.values(), reverse=True)[wanted - 1] if wanted < len(least) else -math.inf
+    return [item for item in dense.keys() - lexical.keys() if least[item] + (1.0 - weight) * most >= bar]
+
+
 def dense_weight(dense: Leg, lexical: Leg, *, alpha: float = ALPHA_DEFAULT) -> float:
     """What `fuse_adaptive` gives the dense leg, 0 to 1. A leg whose best is 0 or less has nothing to say."""
     if not _has_opinion(lexical):
@@ -100,7 +114,7 @@ def dense_weight(dense: Leg, lexical: Leg, *, alpha: float = ALPHA_DEFAULT) -> f
         return 0.0
     if alpha in {0.0, 1.0}:
         return alpha
-    trust = _esteem(_favourites(dense), lexical) - _esteem(_favourites(lexical), dense)
+    trust = _esteem(favourites(dense), lexical) - _esteem(favourites(lexical), dense)
     odds = _DENSE_ODDS * alpha / (1.0 - alpha) * math.exp(_TRUST * trust)
     return odds / (1.0 + odds)
 
@@ -109,7 +123,8 @@ def _has_opinion(leg: Leg) -> bool:
     return max(leg.values(), default=0.0) > 0.0
 
 
-def _favourites(leg: Leg) -> list[int]:
+def favourites(leg: Leg) -> list[int]:
+    """The ids that decide how much `dense_weight` trusts a leg."""
     return [item for item, level in ranked(leg)[:_FAVOURITES] if level > 0.0]
 
 

@@ -7,10 +7,11 @@ import pytest
 
 from diptych import Fusion
 from retrieval.dense import DenseIndex
-from retrieval.hybrid import levels_of_dense, levels_of_lexical
+from retrieval.hybrid import fuse_best, levels_of_dense, levels_of_lexical
 from retrieval.lexical import LexicalIndex
 from retrieval.records import ChunkTexts, TextChanges, VectorChanges
 from shared.errors import Conflict
+from shared.fusion import fuse_adaptive
 from shared.retrieval_messages import CollectionSpec
 from shared.vectors import Float32Array, Vector
 from tests.harness import running_retrieval
@@ -52,6 +53,29 @@ def test_both_legs_judge_every_candidate(tmp_path: Path) -> None:
     assert all(0.0 < level < 1.0 for level in lexical_levels.values())
     complete = levels_of_lexical(lexical, "hen", lexical.search("hen", 5), near, is_complete=True)
     assert [level for item, level in complete.items() if item != 7] == [0.0] * (len(complete) - 1)
+
+
+@pytest.mark.parametrize("wanted", [1, 3, 10, 40])
+def test_asking_only_for_what_matters_gives_the_same_best(tmp_path: Path, wanted: int) -> None:
+    rng, lexical, dense, vectors = (
+        np.random.default_rng(5),
+        LexicalIndex(tmp_path, "en"),
+        DenseIndex(8),
+        unit(300, seed=6),
+    )
+    texts = [" ".join(rng.choice(WORDS, size=rng.integers(1, 7))) for _ in range(300)]
+    lexical.apply(TextChanges(1, [ChunkTexts(key, "", "", text) for key, text in enumerate(texts)], []))
+    dense.apply(VectorChanges(1, list(range(300)), vectors, []))
+    for query_vector, query in zip(unit(20, seed=7), ["bee cat", "dog", "hen fly gnu ant"] * 7, strict=False):
+        near, worded = dense.search(query_vector, 20), lexical.search(query, 20)
+        levels = levels_of_dense(dense, query_vector, near, worded)
+        everything, weight = fuse_adaptive(
+            levels, levels_of_lexical(lexical, query, worded, near, is_complete=False), alpha=0.5
+        )
+
+        order, same_weight = fuse_best(lexical, query, levels, worded, alpha=0.5, wanted=wanted)
+
+        assert (order[:wanted], same_weight) == (everything[:wanted], weight)
 
 
 async def test_an_identifier_is_found_though_the_vectors_point_elsewhere(tmp_path: Path) -> None:
