@@ -1,8 +1,9 @@
 """A retrieval service's data at a size that nobody wants to wait for: real words, and vectors around real ones.
 
 Embedding 100,000 chunks on two cores takes an hour, and their vectors would cost a search no other time than these do: each
-is one of a few hundred real vectors with noise added, so that they lie in clusters, as those of real texts do. They are
-written through the service's own store, in the transactions that ingest uses.
+lies between two of a thousand real vectors, with some noise, and its words are some of theirs, by the same share. So words and
+vectors agree as far as they do in real texts, and near ones are nearer than others; were they unrelated or all alike, a hybrid
+search would have nothing to go by. All is written through the service's own store, in the transactions that ingest uses.
 """
 
 import asyncio
@@ -29,11 +30,16 @@ from shared.vectors import Float32Array
 
 COLLECTION: Final = "filled"
 # Enough that no cluster is a large part of the whole, few enough to embed in a moment.
-_CENTRES: Final = 500
-# The neighbours of such a vector are at cosines of .5 to .8, as they are in scifact with all-MiniLM-L6-v2.
-_NOISE: Final = 0.045
+_CENTRES: Final = 1000
+# Of each number of a vector: no two are the same, and most of the likeness stays.
+_NOISE: Final = 0.02
 _CHUNKS_PER_DOCUMENT: Final = 4
+_RUN_WORDS: Final = 8
 _DOCUMENTS_PER_UNIT: Final = 500
+
+# A passage and its vector.
+_Centre = tuple[str, Float32Array]
+_Document = tuple[Item, PreparedDocument, list[bytes]]
 
 
 def fill(directory: Path, data_dir: Path, embedder: Embedder, chunks: int, progress: Progress) -> None:
@@ -43,19 +49,18 @@ def fill(directory: Path, data_dir: Path, embedder: Embedder, chunks: int, progr
     centres = np.concatenate(
         [embedder.embed(chosen[at : at + 16], "document") for at in progress.track(range(0, _CENTRES, 16))]
     )
-    asyncio.run(_fill(directory, embedder.name, chunks, texts, centres, progress))
+    near = list(zip(chosen, centres, strict=True))
+    asyncio.run(_fill(directory, embedder.name, chunks, near, progress))
 
 
-async def _fill(
-    directory: Path, model: str, chunks: int, texts: Sequence[str], centres: Float32Array, progress: Progress
-) -> None:
+async def _fill(directory: Path, model: str, chunks: int, near: Sequence[_Centre], progress: Progress) -> None:
     database = Database.open(directory / "retrieval.db", migrations, readers=1)
     try:
         row = await database.write(
             lambda connection: put_collection(connection, "default", COLLECTION, CollectionSpec(), model)
         )
         task = progress.add_task("filling", total=chunks)
-        for documents in _units(chunks, texts, centres, row):
+        for documents in _units(chunks, near, row):
 
             def unit(connection: sqlite3.Connection, documents: list[_Document] = documents) -> None:
                 for item, prepared, vectors in documents:
@@ -67,18 +72,16 @@ async def _fill(
         await asyncio.to_thread(database.close)
 
 
-_Document = tuple[Item, PreparedDocument, list[bytes]]
-
-
-def _units(chunks: int, texts: Sequence[str], centres: Float32Array, row: CollectionRow) -> Iterator[list[_Document]]:
+def _units(chunks: int, near: Sequence[_Centre], row: CollectionRow) -> Iterator[list[_Document]]:
     choice, noise = random.Random(SEED), np.random.default_rng(SEED)  # noqa: S311 - as above
     unit: list[_Document] = []
     for number, first in enumerate(range(0, chunks, _CHUNKS_PER_DOCUMENT)):
         count = min(_CHUNKS_PER_DOCUMENT, chunks - first)
-        vectors = centres[noise.integers(len(centres), size=count)]
+        mixed = [_mixed(choice.choice(near), choice.choice(near), choice) for _ in range(count)]
+        vectors = np.stack([vector for _, vector in mixed])
         vectors = vectors + noise.normal(scale=_NOISE, size=vectors.shape).astype(np.float32)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        prepared = _document([choice.choice(texts) for _ in range(count)])
+        prepared = _document([text for text, _ in mixed])
         # Fields that keep a tenth, a hundredth and a thousandth of the chunks.
         metadata = {"tenth": number % 10, "hundredth": number % 100, "thousandth": number % 1000}
         document = DocumentIn(text=prepared.text, metadata=metadata)
@@ -89,6 +92,19 @@ def _units(chunks: int, texts: Sequence[str], centres: Float32Array, row: Collec
             unit = []
     if unit:
         yield unit
+
+
+def _mixed(one: _Centre, other: _Centre, choice: random.Random) -> _Centre:
+    """Some of the words of each, runs of them kept together, and the vector between theirs, by the same share."""
+    share = choice.uniform(0.0, 1.0)
+    parts = [run for run in _runs(one[0]) if choice.random() < share]
+    parts += [run for run in _runs(other[0]) if choice.random() >= share]
+    return " ".join(parts) or one[0], share * one[1] + (1.0 - share) * other[1]
+
+
+def _runs(text: str) -> list[str]:
+    words = text.split()
+    return [" ".join(words[at : at + _RUN_WORDS]) for at in range(0, len(words), _RUN_WORDS)]
 
 
 def _document(texts: Sequence[str]) -> PreparedDocument:

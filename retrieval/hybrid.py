@@ -10,7 +10,7 @@ import numpy as np
 
 from retrieval.dense import DenseIndex
 from retrieval.lexical import LexicalIndex
-from shared.fusion import Leg, dense_levels, dense_weight, favourites, fuse_adaptive, lexical_levels, undecided
+from shared.fusion import Leg, dense_levels, dense_weight, favourites, lexical_levels, undecided, weighted
 from shared.vectors import Float32Array
 
 
@@ -41,4 +41,4 @@ def fuse_best(
     weight = dense_weight(dense, lexical, alpha=alpha)
     rest = undecided(dense, lexical, weight, most=most, wanted=wanted)
     lexical |= lexical_levels(index.score(query, rest), ceiling)
-    return fuse_adaptive(dense, lexical, alpha=alpha)
+    return weighted(dense, lexical, weight), weight

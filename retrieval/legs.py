@@ -111,8 +111,10 @@ class Fused:
 class Legs:
     """The questions of one search to the indexes, collection by collection, and what came of them."""
 
-    def __init__(self, request: SearchRequest, fusion: Fusion, clock: Clock, *, wanted: int | None) -> None:
-        """`wanted` is how many of the best are needed, where there is one collection and no more are; None for all."""
+    def __init__(
+        self, request: SearchRequest, fusion: Fusion, clock: Clock, *, is_alone: bool, wanted: int | None
+    ) -> None:
+        """`is_alone`: one collection is searched. `wanted` is how many of the best are needed; None for all."""
         self._mode = request.mode
         self._query = request.query if request.mode != "dense" else None
         self._candidates = request.candidates
@@ -122,7 +124,8 @@ class Legs:
         self._lexical: dict[int, float] = {}
         self._dense_levels: dict[int, float] = {}
         self._lexical_levels: dict[int, float] = {}
-        self._wanted = wanted
+        self._is_alone = is_alone
+        self._wanted = wanted if is_alone else None
         self._order: tuple[list[tuple[int, float]], float] | None = None
 
     def ask_lexical(self, searched: Sequence[Searched]) -> None:
@@ -150,7 +153,10 @@ class Legs:
     def fused(self) -> Fused:
         """One list of all that was asked."""
         with self._clock.timing("fuse"):
-            dense, lexical = _best(self._dense, self._candidates), _best(self._lexical, self._candidates)
+            dense: Leg = self._dense
+            lexical: Leg = self._lexical
+            if not self._is_alone:
+                dense, lexical = _best(dense, self._candidates), _best(lexical, self._candidates)
             if self._mode != "hybrid":
                 return Fused(list((dense if self._mode == "dense" else lexical).items()), dense, lexical)
             fusion = self._fusion

@@ -62,7 +62,7 @@ class _Search:
         self.wanted = wanted
         self.fusion = fusion
         self.clock = clock
-        self.legs = Legs(request, fusion, clock, wanted=results_wanted(request) if is_alone else None)
+        self.legs = Legs(request, fusion, clock, is_alone=is_alone, wanted=results_wanted(request))
         self.plans: list[CollectionPlan] = []
 
     def ask(self, searched: Sequence[Searched], vector: Float32Array | None) -> Fused:

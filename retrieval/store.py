@@ -5,7 +5,8 @@ found through the tenant, so that nothing crosses between tenants.
 """
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import msgspec
@@ -39,15 +40,21 @@ _DOCUMENT = (
 
 # Well below SQLite's limit of bound values, which older builds set at 999.
 _VALUES_PER_QUERY = 500
+# A few megabytes of rows.
+_COLLECTIONS_KNOWN_MAX = 10_000
 
 
 class Store:
     def __init__(self, database: Database) -> None:
         self.database = database
+        # Every search asks for its collections, which hardly ever change. Nobody else writes to the database.
+        self._known: dict[tuple[str, str], CollectionRow] = {}
+        self._changes = 0
 
     async def put_collection(self, tenant: str, name: str, spec: CollectionSpec, *, model: str) -> CollectionRow:
         """Makes the collection or changes what `spec` names. Raises Conflict for a change that would need re-ingesting."""
-        return await self.database.write(lambda connection: put_collection(connection, tenant, name, spec, model))
+        async with self._changing_collections():
+            return await self.database.write(lambda connection: put_collection(connection, tenant, name, spec, model))
 
     async def collection(self, tenant: str, name: str) -> CollectionRow:
         """Raises NotFound."""
@@ -55,7 +62,24 @@ class Store:
 
     async def collections(self, tenant: str, names: Sequence[str] | None) -> list[CollectionRow]:
         """The named ones in order, or all of the tenant's. Raises NotFound."""
-        return await self.database.read(lambda connection: _find_collections(connection, tenant, names))
+        if names is not None and all((tenant, name) in self._known for name in names):
+            return [self._known[tenant, name] for name in dict.fromkeys(names)]
+        before = self._changes
+        rows = await self.database.read(lambda connection: _find_collections(connection, tenant, names))
+        if self._changes == before and len(self._known) + len(rows) <= _COLLECTIONS_KNOWN_MAX:
+            self._known |= {(row.tenant, row.name): row for row in rows}
+        return rows
+
+    @asynccontextmanager
+    async def _changing_collections(self) -> AsyncIterator[None]:
+        """For whatever changes rows of collections. What is read meanwhile is not remembered."""
+        self._changes += 1
+        self._known.clear()
+        try:
+            yield
+        finally:
+            self._changes += 1
+            self._known.clear()
 
     async def every_collection(self) -> list[CollectionRow]:
         """Of all tenants: for opening and checking projections, never for a caller."""
@@ -98,7 +122,8 @@ class Store:
             connection.execute("DELETE FROM collections WHERE id = ?", (row.id,))
             connection.execute("DELETE FROM ops WHERE collection_id = ?", (row.id,))
 
-        await self.database.write(unit)
+        async with self._changing_collections():
+            await self.database.write(unit)
 
     async def document(self, row: CollectionRow, document_id: str) -> Document:
         """Raises NotFound."""

@@ -20,6 +20,7 @@ An id that a leg did not return counts as that leg's worst there: 0 after scalin
   words are to be trusted, and the other way round. What was measured, and what was not taken: docs/ARCHITECTURE.md.
 """
 
+import heapq
 import math
 from collections.abc import Mapping
 from typing import Final, Literal
@@ -87,9 +88,15 @@ def fuse_adaptive(dense: Leg, lexical: Leg, *, alpha: float = ALPHA_DEFAULT) -> 
     balance: 0 leaves it to the lexical leg, 1 to the dense one, .5 is what was measured to be best.
     """
     weight = dense_weight(dense, lexical, alpha=alpha)
-    items = dense.keys() | lexical.keys()
-    fused = {item: weight * dense.get(item, 0.0) + (1.0 - weight) * lexical.get(item, 0.0) for item in items}
-    return ranked(fused), weight
+    return weighted(dense, lexical, weight), weight
+
+
+def weighted(dense: Leg, lexical: Leg, weight: float) -> list[tuple[int, float]]:
+    """The sum of both legs' levels, the dense one's by `weight` and the other's by the rest of 1."""
+    fused = {item: weight * level for item, level in dense.items()}
+    for item, level in lexical.items():
+        fused[item] = fused.get(item, 0.0) + (1.0 - weight) * level
+    return ranked(fused)
 
 
 def undecided(dense: Leg, lexical: Leg, weight: float, *, most: float, wanted: int) -> list[int]:
@@ -125,7 +132,8 @@ def _has_opinion(leg: Leg) -> bool:
 
 def favourites(leg: Leg) -> list[int]:
     """The ids that decide how much `dense_weight` trusts a leg."""
-    return [item for item, level in ranked(leg)[:_FAVOURITES] if level > 0.0]
+    best = heapq.nsmallest(_FAVOURITES, leg.items(), key=_best_first)
+    return [item for item, level in best if level > 0.0]
 
 
 def _esteem(favourites: list[int], judge: Leg) -> float:
@@ -134,9 +142,13 @@ def _esteem(favourites: list[int], judge: Leg) -> float:
     return max(0.0, mean) / max(judge.values())
 
 
+def _best_first(pair: tuple[int, float]) -> tuple[float, int]:
+    return -pair[1], pair[0]
+
+
 def ranked(leg: Leg) -> list[tuple[int, float]]:
     """Best first, ties by id."""
-    return sorted(leg.items(), key=lambda pair: (-pair[1], pair[0]))
+    return sorted(leg.items(), key=_best_first)
 
 
 def ranks(leg: Leg) -> dict[int, int]:
