@@ -1,37 +1,39 @@
-"""The model alone, in a process of its own: `python -m benchmarks.bare_model` reads a JSON list of texts from standard
-input and prints the seconds that embedding them took, without a service around it.
+"""The model alone, in a process of its own: `python -m benchmarks.bare_model DIRECTORY` reads a JSON list of texts from standard
+input and prints the seconds that embedding them took, without a service around it. DIRECTORY is a service's own folder.
 
-It is the service's own backend, so that the difference is the service. That is why this reaches inside, by name: the
-benchmarks use the services from outside otherwise, and import none of their modules.
+It is the service's own backend, with its batches, so that the difference is the service.
 """
 
-import importlib
 import json
 import sys
 import time
-from typing import Any, Final
+from pathlib import Path
+from typing import Final
 
-# As the service has it by default (embed_batch_tokens_max), by its estimate of a quarter of a token per byte.
-_BATCH_TOKENS: Final = 512
-_BYTES_PER_TOKEN: Final = 4
+from benchmarks.bare import load_model
+from retrieval.batching import choose_batch
+from shared.tokens import estimate_tokens
+
+# As the service has it by default (embed_batch_tokens_max).
+_BATCH_TOKENS: Final = 256
+_LOOK_AHEAD_TEXTS: Final = 64
 _WARM_UP_TEXTS: Final = 32
 
 
 def batches(texts: list[str]) -> list[list[str]]:
-    """Longest first, each batch padded to its longest within the budget: the best that is known of all the texts."""
-    found: list[list[str]] = []
-    for text in sorted(texts, key=len, reverse=True):
-        longest = len((found[-1][0] if found else text).encode()) // _BYTES_PER_TOKEN + 1
-        if found and longest * (len(found[-1]) + 1) <= _BATCH_TOKENS:
-            found[-1].append(text)
-        else:
-            found.append([text])
+    """As the service makes them of texts that all wait."""
+    found, waiting = [], list(texts)
+    while waiting:
+        ahead = waiting[:_LOOK_AHEAD_TEXTS]
+        chosen = sorted(choose_batch([estimate_tokens(text) for text in ahead], _BATCH_TOKENS))
+        found.append([waiting[index] for index in chosen])
+        for index in reversed(chosen):
+            del waiting[index]
     return found
 
 
 def main() -> None:
-    model: Any = importlib.import_module("retrieval.embedder")
-    embedder = model.SentenceTransformerEmbedder("all-MiniLM-L6-v2", batch_texts_max=64)
+    embedder = load_model(Path(sys.argv[1]))
     texts: list[str] = json.load(sys.stdin)
     for batch in batches(texts[:_WARM_UP_TEXTS]):
         embedder.embed(batch, "document")

@@ -50,7 +50,7 @@ _CHOICES: Final[tuple[tuple[Backend, Precision], ...]] = (
     ("openvino", "int8"),
 )
 _SETS: Final = {"scifact": "qrels.tsv", "cranfield": "qrels.tsv", "cosqa": "qrels.dev.tsv"}
-_BATCH_TOKENS: Final = 512
+_BATCH_TOKENS: Final = 256
 _QUERIES_PER_ROUND: Final = 20
 _TOP: Final = 10
 

@@ -95,7 +95,7 @@ async def measure(data_dir: Path, documents: int, rounds: int, progress: Progres
     texts = read_documents(data_dir, 3 * documents)
     with tempfile.TemporaryDirectory(prefix="diptych-ingest-") as scratch:
         async with running_pair(Path(scratch)) as pair:
-            rate = await _measure_rate(pair, texts[:documents], progress)
+            rate = await _measure_rate(pair, Path(scratch) / "retrieval", texts[:documents], progress)
             searches = await _measure_searches(pair, data_dir, texts[documents : 2 * documents], rounds, progress)
     with tempfile.TemporaryDirectory(prefix="diptych-ingest-") as scratch:
         queue_max = round(documents * _FLOOD_QUEUE_SHARE)
@@ -106,7 +106,7 @@ async def measure(data_dir: Path, documents: int, rounds: int, progress: Progres
     return Results(machine=machine, rate=rate, searches=searches, flood=flood)
 
 
-async def _measure_rate(pair: Pair, documents: Sequence[DocumentIn], progress: Progress) -> Rate:
+async def _measure_rate(pair: Pair, directory: Path, documents: Sequence[DocumentIn], progress: Progress) -> Rate:
     task = progress.add_task("ingest and the bare model", total=3)
     async with RetrievalClient(pair.retrieval_url, timeout_s=_FILL_TIMEOUT_S) as client:
         await client.ingest("warm-up", documents[:_WARM_UP_DOCUMENTS])
@@ -119,7 +119,7 @@ async def _measure_rate(pair: Pair, documents: Sequence[DocumentIn], progress: P
         stored = await client.collection(COLLECTION)
         expect(stored.documents == len(documents), "ingest")
         chunks = [text for each in documents for text in await _embedded_texts(client, each)]
-    bare = [round(len(chunks) / await _bare_s(chunks), 2)]
+    bare = [round(len(chunks) / await _bare_s(directory, chunks), 2)]
     progress.advance(task)
     async with RetrievalClient(pair.retrieval_url, timeout_s=_FILL_TIMEOUT_S) as client:
         # A second time around, in a new collection, so that neither side has the warmer machine.
@@ -128,7 +128,7 @@ async def _measure_rate(pair: Pair, documents: Sequence[DocumentIn], progress: P
         await until_jobs_ended(client, _FILL_TIMEOUT_S)
         again_s = time.perf_counter() - started
         await client.delete_collection("again")
-    bare.append(round(len(chunks) / await _bare_s(chunks), 2))
+    bare.append(round(len(chunks) / await _bare_s(directory, chunks), 2))
     progress.advance(task)
     rate = 2 * len(chunks) / (seconds + again_s)
     return Rate(
@@ -154,10 +154,10 @@ async def _embedded_texts(client: RetrievalClient, document: DocumentIn) -> list
     ]
 
 
-async def _bare_s(texts: Sequence[str]) -> float:
+async def _bare_s(directory: Path, texts: Sequence[str]) -> float:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", "benchmarks.bare_model"),
+        *("-m", "benchmarks.bare_model", str(directory)),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )

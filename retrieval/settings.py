@@ -110,7 +110,7 @@ class RetrievalSettings(ServiceSettings):
     )
     jobs_keep_days: float = Field(7.0, gt=0, description="How long ended jobs can be looked up.")
     embed_batch_tokens_max: int = Field(
-        512,
+        256,
         ge=64,
         description="Tokens in one batch of the model. On a CPU larger ones are no faster and delay queries; raise it for a GPU.",
     )

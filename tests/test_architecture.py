@@ -24,6 +24,7 @@ EXEMPT = {
     ("benchmarks/million.py", "retrieval"),  # a million texts would take hours to embed: it fills the index directly
     ("benchmarks/filled.py", "retrieval"),  # likewise, through the service's own store
     ("benchmarks/embedding.py", "retrieval"),  # the bare model, beside which the service is measured
+    ("benchmarks/bare_model.py", "retrieval"),  # its batches
     ("benchmarks/bare.py", "retrieval"),  # model and indexes without the service around them
 }
 # One importer each, so that replacing one of them is a change in one place; two where it brings two things.
