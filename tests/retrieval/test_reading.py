@@ -76,11 +76,15 @@ async def test_a_part_of_a_table_is_found_by_its_header_and_says_it(filled: Runn
 
 
 async def test_context_costs_of_the_budget_and_goes_before_the_text_is_cut(filled: RunningRetrieval) -> None:
-    (whole,) = (await filled.client.search("bolt11", mode="lexical")).hits
+    (whole,) = (await filled.client.search("bolt11", mode="lexical", limit=1)).hits
     assert whole.context is not None
 
-    (without,) = (await filled.client.search("bolt11", mode="lexical", max_tokens=estimate_tokens(whole.text))).hits
-    (cut,) = (await filled.client.search("bolt11", mode="lexical", max_tokens=estimate_tokens(whole.text) - 2)).hits
+    (without,) = (
+        await filled.client.search("bolt11", mode="lexical", limit=1, max_tokens=estimate_tokens(whole.text))
+    ).hits
+    (cut,) = (
+        await filled.client.search("bolt11", mode="lexical", limit=1, max_tokens=estimate_tokens(whole.text) - 2)
+    ).hits
 
     assert (without.text, without.context) == (whole.text, None)
     assert whole.text.startswith(cut.text)
