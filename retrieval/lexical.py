@@ -11,6 +11,7 @@ weight of two on a field of its own would do (BM25F), at no cost to a query; twi
 import contextlib
 import math
 import shutil
+import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,6 +58,8 @@ class LexicalIndex:
         self._schema = _schema()
         self._index = self._open()
         self.sequence = self._read_sequence()
+        # Another number, other files: what was found damaged may have been made anew meanwhile.
+        self.version = time.monotonic_ns()
 
     def __len__(self) -> int:
         return len(self.ids())
@@ -167,6 +170,7 @@ class LexicalIndex:
         """Forgets everything, so that the history is replayed from the start."""
         self._index = self._make()
         self.sequence = 0
+        self.version = time.monotonic_ns()
 
     def _open(self) -> Index:
         if not (self._directory / "meta.json").exists():
