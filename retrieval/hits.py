@@ -54,13 +54,22 @@ def hit_of(chunk_id: int, score: float, scores: LegScores, row: Row) -> Hit:
 
 
 def read_texts(connection: sqlite3.Connection, chunk_ids: Iterable[int]) -> dict[int, str]:
-    """Each chunk's text under its document's title, in the given order; a chunk that is gone is left out."""
+    """Each chunk's text under its title and headings and what it continues, as the embedding model reads it but uncut, in
+    the given order; a chunk that is gone is left out."""
     rows = connection.execute(
-        "SELECT c.id, d.title, c.text FROM json_each(?) wanted JOIN chunks c ON c.id = wanted.value "
+        "SELECT c.id, d.title, c.headings, c.context, c.text FROM json_each(?) wanted JOIN chunks c ON c.id = wanted.value "
         "JOIN documents d ON d.id = c.document ORDER BY wanted.key",
         (_listed(chunk_ids),),
     )
-    return {chunk_id: f"{title}\n{text}" if title else text for chunk_id, title, text in rows}
+    return {
+        chunk_id: _whole_text(title, msgspec.json.decode(headings), context, text)
+        for chunk_id, title, headings, context, text in rows
+    }
+
+
+def _whole_text(title: str, headings: Sequence[str], context: str, text: str) -> str:
+    place = " > ".join(dict.fromkeys(name for name in (title, *headings) if name))
+    return "\n".join(part for part in (place, context, text) if part)
 
 
 def read_documents(connection: sqlite3.Connection, chunk_ids: Iterable[int]) -> dict[int, int]:
@@ -71,14 +80,17 @@ def read_documents(connection: sqlite3.Connection, chunk_ids: Iterable[int]) -> 
     return dict(rows.fetchall())
 
 
-def read_vectors(connection: sqlite3.Connection, chunk_ids: Iterable[int]) -> dict[int, Float32Array]:
-    """Each chunk's vector by the model that its collection uses; a chunk that is gone is left out."""
+def read_vectors(connection: sqlite3.Connection, chunk_ids: Iterable[int]) -> dict[int, tuple[str, Float32Array]]:
+    """The model that each chunk's collection uses, and the chunk's vector by it; a chunk that is gone is left out."""
     rows = connection.execute(
-        "SELECT c.id, v.vector FROM json_each(?) wanted JOIN chunks c ON c.id = wanted.value "
+        "SELECT c.id, v.model, v.vector FROM json_each(?) wanted JOIN chunks c ON c.id = wanted.value "
         "JOIN collections n ON n.id = c.collection_id JOIN vectors v ON v.chunk_id = c.id AND v.model = n.model",
         (_listed(chunk_ids),),
     )
-    return {chunk_id: np.frombuffer(vector, dtype="<f4").astype(np.float32, copy=False) for chunk_id, vector in rows}
+    return {
+        chunk_id: (model, np.frombuffer(vector, dtype="<f4").astype(np.float32, copy=False))
+        for chunk_id, model, vector in rows
+    }
 
 
 def _listed(chunk_ids: Iterable[int]) -> str:

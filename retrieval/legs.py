@@ -25,18 +25,19 @@ STAGES: Final = ("resolve", "filter", "embed", "dense", "lexical", "fuse", "rera
 
 
 class DamagedCollection(DiptychError):
-    """The lexical index of `indexes` cannot be read."""
+    """The lexical index of `indexes` cannot be read, as it was at `lexical_version`."""
 
-    def __init__(self, indexes: CollectionIndexes) -> None:
+    def __init__(self, indexes: CollectionIndexes, lexical_version: int) -> None:
         super().__init__("the lexical index is damaged")
         self.indexes = indexes
+        self.lexical_version = lexical_version
 
 
 @dataclass(slots=True)
 class Clock:
-    """Milliseconds of each stage of one search."""
+    """Milliseconds of each stage of one search, without those that it did not have."""
 
-    spent_ms: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    spent_ms: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def timing(self, stage: str) -> Iterator[None]:
@@ -44,14 +45,17 @@ class Clock:
         try:
             yield
         finally:
-            self.spent_ms[stage] += (time.perf_counter() - started) * 1000.0
+            self.spent_ms[stage] = self.spent_ms.get(stage, 0.0) + (time.perf_counter() - started) * 1000.0
 
 
 @dataclass(slots=True)
 class Searched:
-    """One collection in one search: what a filter leaves of it, and what its legs found, best first."""
+    """One collection in one search: what a filter leaves of it, and what its legs found, best first.
+
+    `sequence` is read before the legs are asked: what they answer holds every change up to it, and maybe more."""
 
     indexes: CollectionIndexes
+    sequence: int
     resolved: Resolved | None = None
     narrowing: LexicalNarrowing = "off"
     dense: dict[int, float] = field(default_factory=dict)
@@ -83,7 +87,7 @@ class Searched:
             else dense.plan(None if self.allowed is None else len(self.allowed)),
             lexical="bm25" if request.mode != "dense" and request.query is not None else "off",
             chunks=len(dense),
-            sequence=self.indexes.sequence,
+            sequence=self.sequence,
             filter=self._filter_plan(),
         )
 
@@ -149,21 +153,19 @@ class Legs:
         with self._clock.timing("fuse"):
             for each in searched:
                 self._take(each, vector)
+            if not self._is_alone:
+                self._trim()
 
     def fused(self) -> Fused:
         """One list of all that was asked."""
         with self._clock.timing("fuse"):
-            dense: Leg = self._dense
-            lexical: Leg = self._lexical
-            if not self._is_alone:
-                dense, lexical = _best(dense, self._candidates), _best(lexical, self._candidates)
+            dense, lexical = self._dense, self._lexical
             if self._mode != "hybrid":
                 return Fused(list((dense if self._mode == "dense" else lexical).items()), dense, lexical)
             fusion = self._fusion
             if fusion.method == "adaptive":
-                chosen = dense.keys() | lexical.keys()
                 order, weight = self._order or fuse_adaptive(
-                    _kept(self._dense_levels, chosen), _kept(self._lexical_levels, chosen), alpha=fusion.alpha
+                    self._dense_levels, self._lexical_levels, alpha=fusion.alpha
                 )
                 return Fused(order, dense, lexical, weight)
             return Fused(fuse(dense, lexical, method=fusion.method, alpha=fusion.alpha, k=fusion.k), dense, lexical)
@@ -188,19 +190,27 @@ class Legs:
                 return
             self._lexical_levels |= levels_of_lexical(index, self._query, lexical, dense, is_complete=is_complete)
 
+    def _trim(self) -> None:
+        """To the candidates of all collections together: a search over thousands holds no more than that."""
+        self._dense, self._lexical = _best(self._dense, self._candidates), _best(self._lexical, self._candidates)
+        chosen = self._dense.keys() | self._lexical.keys()
+        self._dense_levels = _kept(self._dense_levels, chosen)
+        self._lexical_levels = _kept(self._lexical_levels, chosen)
+
 
 @contextmanager
 def _named(indexes: CollectionIndexes) -> Iterator[None]:
+    version = indexes.lexical.version
     try:
         yield
     except DamagedIndex as error:
-        raise DamagedCollection(indexes) from error
+        raise DamagedCollection(indexes, version) from error
 
 
-def _best(leg: Leg, limit: int) -> Leg:
+def _best(leg: Leg, limit: int) -> dict[int, float]:
     """Best first. Chunk ids are unique over all collections."""
     return dict(ranked(leg)[:limit])
 
 
-def _kept(leg: Leg, chosen: AbstractSet[int]) -> Leg:
+def _kept(leg: dict[int, float], chosen: AbstractSet[int]) -> dict[int, float]:
     return leg if len(leg) == len(chosen) else {item: score for item, score in leg.items() if item in chosen}

@@ -11,6 +11,7 @@ weight of two on a field of its own would do (BM25F), at no cost to a query; twi
 import contextlib
 import math
 import shutil
+import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -76,6 +77,8 @@ class LexicalIndex:
         self._index = self._open()
         self.sequence = self._read_sequence()
         self._questions = lru_cache(_QUESTIONS_KEPT)(self._understand)
+        # Another number, other files: what was found damaged may have been made anew meanwhile.
+        self.version = time.monotonic_ns()
 
     def __len__(self) -> int:
         return len(self.ids())
@@ -154,9 +157,9 @@ class LexicalIndex:
 
     def _understood(self, query: str) -> "_Question":
         """One search asks for it three times."""
-        return self._questions(query, self.sequence)
+        return self._questions(query, self.version, self.sequence)
 
-    def _understand(self, query: str, _sequence: int) -> "_Question":
+    def _understand(self, query: str, _version: int, _sequence: int) -> "_Question":
         searcher = self._index.searcher()
         chunks = searcher.num_docs
         known = {term: searcher.doc_freq("body", term) for term in self._terms(query)}
@@ -193,6 +196,7 @@ class LexicalIndex:
         """Forgets everything, so that the history is replayed from the start."""
         self._index = self._make()
         self.sequence = 0
+        self.version = time.monotonic_ns()
 
     def _open(self) -> Index:
         if not (self._directory / "meta.json").exists():

@@ -1,7 +1,8 @@
 """From a fused list to a page of hits: repetition, variety and grouping as asked, then the page's texts. One snapshot."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 
 import msgspec
 import numpy as np
@@ -13,6 +14,7 @@ from retrieval.reading import packed_hits
 from retrieval.search_cursor import cursor_after, offset_of
 from shared.fusion import Leg, ranked, ranks
 from shared.retrieval_messages import Hit, LegScores, SearchRequest
+from shared.vectors import Float32Array
 
 
 def results_wanted(request: SearchRequest) -> int | None:
@@ -29,40 +31,62 @@ def read_page(
 
     `reranked` has the scores of all chunks that are to be returned, where the search was reranked.
     """
-    offset = offset_of(request)
+    start = offset_of(request)
+    end = start + request.limit
     order, duplicates = _arranged(connection, request, fused.order if reranked is None else ranked(reranked))
-    page = order[offset : offset + request.limit]
+    upto = list(islice(order, end + 1))
+    page = upto[start:end]
     scores = _scores(fused, reranked or {}, [chunk_id for chunk_id, _ in page])
     if request.max_tokens is None:
         hits = read_hits(connection, page, scores)
     else:
         hits = packed_hits(connection, page, scores, request.max_tokens)
     if duplicates:
-        hits = [msgspec.structs.replace(hit, duplicates=duplicates.get(hit.chunk_id)) for hit in hits]
-    end = offset + request.limit
-    has_more = len(order) > end and request.max_tokens is None
+        hits = [_with_duplicates(hit, duplicates) for hit in hits]
+    has_more = len(upto) > end and request.max_tokens is None
     return hits, cursor_after(request, end) if has_more else None
 
 
 def _arranged(
     connection: sqlite3.Connection, request: SearchRequest, order: list[Scored]
-) -> tuple[list[Scored], dict[int, list[int]]]:
+) -> tuple[Iterable[Scored], dict[int, list[int]]]:
     """The list that pages are cut from, and which chunks say the same as one that is in it."""
     duplicates: dict[int, list[int]] = {}
     if request.suppress_duplicates:
         texts = read_texts(connection, [chunk_id for chunk_id, _ in order])
-        kept = list(without_duplicates([each for each in order if each[0] in texts], texts))
+        kept = without_duplicates([each for each in order if each[0] in texts], texts)
         order = [scored for scored, _ in kept]
         duplicates = {scored[0]: same for scored, same in kept if same}
-    if request.mmr is not None and order:
+    arranged: Iterable[Scored] = order
+    if request.mmr is not None:
         vectors = read_vectors(connection, [chunk_id for chunk_id, _ in order])
         order = [each for each in order if each[0] in vectors]
-        if order:
-            stacked = np.stack([vectors[chunk_id] for chunk_id, _ in order])
-            order = list(diversified(order, stacked, diversity=request.mmr.diversity))
+        arranged = diversified(
+            order, _stacked([vectors[chunk_id] for chunk_id, _ in order]), diversity=request.mmr.diversity
+        )
     if request.group_by_document:
-        order = list(best_of_each(order, read_documents(connection, [chunk_id for chunk_id, _ in order])))
-    return order, duplicates
+        arranged = best_of_each(arranged, read_documents(connection, [chunk_id for chunk_id, _ in order]))
+    return arranged, duplicates
+
+
+def _stacked(vectors: Sequence[tuple[str, Float32Array]]) -> Float32Array:
+    """One row each. Every model has columns of its own: what two models say of two texts cannot be compared."""
+    columns: dict[str, slice] = {}
+    width = 0
+    for model, vector in vectors:
+        if model not in columns:
+            columns[model] = slice(width, width + len(vector))
+            width += len(vector)
+    stacked = np.zeros((len(vectors), width), dtype=np.float32)
+    for row, (model, vector) in zip(stacked, vectors, strict=True):
+        row[columns[model]] = vector
+    return stacked
+
+
+def _with_duplicates(hit: Hit, duplicates: Mapping[int, list[int]]) -> Hit:
+    """A passage stands for what each of its chunks stands for."""
+    same = [each for chunk_id in hit.chunk_ids or [hit.chunk_id] for each in duplicates.get(chunk_id, ())]
+    return msgspec.structs.replace(hit, duplicates=same or None)
 
 
 def _scores(fused: Fused, reranked: Leg, chunk_ids: Sequence[int]) -> dict[int, LegScores]:

@@ -110,16 +110,27 @@ class Projections:
             indexes.users -= 1
             indexes.used_at = time.monotonic()
 
-    async def in_slices(self, rows: Sequence[CollectionRow]) -> AsyncGenerator[list[CollectionIndexes]]:
+    async def in_slices(
+        self, rows: Sequence[CollectionRow], *, skip_deleted: bool
+    ) -> AsyncGenerator[list[CollectionIndexes]]:
         """Some of the collections at a time, held until the next are asked for, so that thousands are never open at once.
 
-        Close the iterator (`contextlib.aclosing`), or the last ones stay held for a while.
+        Close the iterator (`contextlib.aclosing`), or the last ones stay held for a while. Raises NotFound for a collection
+        that was deleted meanwhile, unless those are to be skipped.
         """
         for start in range(0, len(rows), COLLECTIONS_PER_SLICE):
             async with AsyncExitStack() as stack:
                 some = rows[start : start + COLLECTIONS_PER_SLICE]
-                await asyncio.gather(*(self.of(row) for row in some))
-                yield [await stack.enter_async_context(self.using(row)) for row in some]
+                # Opened side by side; what could not be is tried again below, and raises there.
+                await asyncio.gather(*(self.of(row) for row in some), return_exceptions=True)
+                held = []
+                for row in some:
+                    try:
+                        held.append(await stack.enter_async_context(self.using(row)))
+                    except NotFound:
+                        if not skip_deleted:
+                            raise
+                yield held
 
     async def advance(self, row: CollectionRow) -> None:
         """Tells that the collection has new changes. Returns at once, or when it is open."""
@@ -135,11 +146,12 @@ class Projections:
             if indexes.is_dropped:
                 raise NotFound(f"collection {row.name!r} was deleted meanwhile")
 
-    async def repair(self, row: CollectionRow) -> None:
-        """Makes a damaged lexical index anew, in the background."""
+    async def repair(self, row: CollectionRow, lexical_version: int) -> None:
+        """Makes a damaged lexical index anew, in the background, unless that was done since it was found damaged."""
         async with self.using(row) as indexes:
             async with indexes.applying:
-                await run_in(self._threads, indexes.lexical.clear)
+                if indexes.lexical.version == lexical_version:
+                    await run_in(self._threads, indexes.lexical.clear)
             indexes.behind.set()
 
     async def rebuild(self, row: CollectionRow) -> CollectionIndexes:

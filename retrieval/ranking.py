@@ -26,33 +26,35 @@ _WORD = re.compile(r"\w+")
 
 def without_duplicates(
     ranked: Iterable[Scored], texts: Mapping[int, str], *, resemblance_min: float = RESEMBLANCE_MIN
-) -> Iterator[tuple[Scored, list[int]]]:
-    """The best of each group of near-identical texts, with the chunks that it stands for: all of them, to the list's end.
+) -> list[tuple[Scored, list[int]]]:
+    """The best of each group of near-identical texts, with the chunks that it stands for.
 
-    Two texts resemble each other by the share of their distinct word shingles that they have in common (Jaccard).
+    Two texts resemble each other by the share of their distinct word shingles that they have in common (Jaccard). Each is
+    compared with each that is kept, as sets of bits: a lookup by shingle takes a hundred times as long where all texts share
+    most of theirs, as invoices do.
     """
+    candidates = [(scored, _shingles(texts[scored[0]])) for scored in ranked]
+    frequency = Counter(shingle for _, shingles in candidates for shingle in shingles)
+    # What one text alone has, none has in common with it.
+    bits = {shingle: 1 << bit for bit, shingle in enumerate(each for each, count in frequency.items() if count > 1)}
     kept: list[tuple[Scored, list[int]]] = []
-    sizes: list[int] = []
-    postings: dict[int, list[int]] = {}
-    for scored in ranked:
-        shingles = _shingles(texts[scored[0]])
-        common = Counter(position for shingle in shingles for position in postings.get(shingle, ()))
+    marks: list[tuple[int, int]] = []
+    for scored, shingles in candidates:
+        mark = sum(bits.get(shingle, 0) for shingle in shingles)
         alike = next(
             (
                 position
-                for position, count in sorted(common.items())
-                if count / (len(shingles) + sizes[position] - count) >= resemblance_min
+                for position, (other, other_size) in enumerate(marks)
+                if _resemblance((mark & other).bit_count(), len(shingles), other_size) >= resemblance_min
             ),
             None,
         )
         if alike is not None:
             kept[alike][1].append(scored[0])
             continue
-        for shingle in shingles:
-            postings.setdefault(shingle, []).append(len(kept))
         kept.append((scored, []))
-        sizes.append(len(shingles))
-    yield from kept
+        marks.append((mark, len(shingles)))
+    return kept
 
 
 def best_of_each(ranked: Iterable[Scored], group_of: Mapping[int, int]) -> Iterator[Scored]:
@@ -85,6 +87,10 @@ def diversified(ranked: Sequence[Scored], vectors: Float32Array, *, diversity: f
         left[chosen] = False
         yield ranked[chosen]
         nearest = np.maximum(nearest, vectors @ vectors[chosen])
+
+
+def _resemblance(common: int, size: int, other_size: int) -> float:
+    return common / (size + other_size - common)
 
 
 def _shingles(text: str) -> set[int]:

@@ -1,14 +1,14 @@
 """Reranking: a cross-encoder reads the query and each candidate together. Slow and sharp, so off unless asked for.
 
 Which models may be used is the operator's choice (`rerank_models`), because a name can be a path and loading one costs
-memory. They are loaded at the start, so that a wrong name is noticed then. One thread works for all of them: a cross-encoder
-fills the cores by itself, and queries that waited for each other would only both be late.
+memory. They are loaded at the start, so that a wrong name is noticed then. One thread works for all of them, for one search
+after the other: a cross-encoder fills the cores by itself, and searches that took turns would only all be late.
 """
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import Final, Protocol
 
 from prometheus_client import CollectorRegistry, Histogram
 
@@ -16,12 +16,15 @@ from shared.errors import Overloaded, Unavailable, invalid
 from shared.metrics import SECONDS_BUCKETS
 from shared.threads import run_in
 
+# Pairs read together. More are no faster on a CPU; and after so many, a search that nobody waits for any more ends.
+_BATCH_PAIRS: Final = 16
+
 
 class CrossScorer(Protocol):
     """Not thread-safe."""
 
     def score(self, query: str, texts: Sequence[str]) -> list[float]:
-        """How well each text answers the query, higher is better, in order."""
+        """How well each text answers the query, higher is better, in order. At least one text."""
         ...
 
 
@@ -44,6 +47,7 @@ class Reranker:
         self._threads = threads
         self._queue_max = queue_max
         self._waiting = 0
+        self._turn = asyncio.Lock()
         self._loaded: dict[str, CrossScorer] = {}
         self._seconds = Histogram(
             "diptych_rerank_seconds", "Time of one reranking.", buckets=SECONDS_BUCKETS, registry=registry
@@ -71,10 +75,19 @@ class Reranker:
         if self._waiting >= self._queue_max:
             raise Overloaded("too many searches wait for the reranker; try again shortly", retry_after_s=2.0)
         self._waiting += 1
-        started = asyncio.get_running_loop().time()
         try:
-            found = await run_in(self._threads, scorer.score, query, list(texts.values()))
+            with self._seconds.time():
+                async with self._turn:
+                    return await self._scores(scorer, query, texts)
         finally:
             self._waiting -= 1
-        self._seconds.observe(asyncio.get_running_loop().time() - started)
-        return dict(zip(texts, found, strict=True))
+
+    async def _scores(self, scorer: CrossScorer, query: str, texts: Mapping[int, str]) -> dict[int, float]:
+        # A batch is as long as its longest text, so texts of one length go together.
+        by_length = sorted(texts, key=lambda chunk_id: (-len(texts[chunk_id]), chunk_id))
+        found: dict[int, float] = {}
+        for start in range(0, len(by_length), _BATCH_PAIRS):
+            batch = by_length[start : start + _BATCH_PAIRS]
+            scores = await run_in(self._threads, scorer.score, query, [texts[chunk_id] for chunk_id in batch])
+            found |= zip(batch, scores, strict=True)
+        return found

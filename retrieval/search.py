@@ -65,17 +65,17 @@ class _Search:
         self.legs = Legs(request, fusion, clock, is_alone=is_alone, wanted=results_wanted(request))
         self.plans: list[CollectionPlan] = []
 
-    def ask(self, searched: Sequence[Searched], vector: Float32Array | None) -> Fused:
-        """Both legs of these collections; then one list of all so far."""
+    def ask(self, searched: Sequence[Searched], vector: Float32Array | None) -> None:
+        """Both legs of these collections, beside those that were asked before."""
         self.legs.ask(searched, vector)
         self.plans += [each.plan(self.request) for each in searched]
-        return self.legs.fused()
 
     def ask_and_find(
         self, searched: Sequence[Searched], vector: Float32Array | None, connection: sqlite3.Connection
     ) -> _Found:
         # SQLite's snapshot begins with the first read, so what the indexes have just returned is in it.
-        return self.found(connection, self.ask(searched, vector))
+        self.ask(searched, vector)
+        return self.found(connection, self.legs.fused())
 
     def found(self, connection: sqlite3.Connection, fused: Fused, reranked: Leg | None = None) -> _Found:
         with self.clock.timing("fetch"):
@@ -122,7 +122,7 @@ class Searcher:
             answer = await self._answer(search, rows)
         except DamagedCollection as error:
             log.exception("lexical_index_damaged", collection_id=error.indexes.row.id)
-            await self._projections.repair(error.indexes.row)
+            await self._projections.repair(error.indexes.row, error.lexical_version)
             raise Unavailable("the lexical index was damaged and is being rebuilt", retry_after_s=1.0) from error
         for stage, spent_ms in clock.spent_ms.items():
             self._seconds[stage].observe(spent_ms / 1000.0)
@@ -139,7 +139,8 @@ class Searcher:
         request = search.request
         is_one_slice = len(rows) <= COLLECTIONS_PER_SLICE and request.rerank is None
         vector = await self._known_vector(request)
-        async with aclosing(self._projections.in_slices(rows)) as slices:
+        is_of_all = request.collection is None and request.collections is None
+        async with aclosing(self._projections.in_slices(rows, skip_deleted=is_of_all)) as slices:
             async for indexes in slices:
                 with search.clock.timing("filter"):
                     searched = await asyncio.gather(*(self._searched(each, search.wanted) for each in indexes))
@@ -154,9 +155,10 @@ class Searcher:
 
     async def _searched(self, indexes: CollectionIndexes, wanted: Filter | None) -> Searched:
         if wanted is None:
-            return Searched(indexes)
-        resolved = await self._filters.resolve(indexes.row.id, wanted, sequence=indexes.sequence)
-        return Searched(indexes, resolved, "off" if len(resolved.chunk_ids) else "none")
+            return Searched(indexes, indexes.sequence)
+        sequence = indexes.sequence
+        resolved = await self._filters.resolve(indexes.row.id, wanted, sequence=sequence)
+        return Searched(indexes, sequence, resolved, "off" if len(resolved.chunk_ids) else "none")
 
     async def _known_vector(self, request: SearchRequest) -> Float32Array | None:
         """The vector that was given, or that of a query that was embedded lately."""
@@ -199,7 +201,7 @@ class Searcher:
             candidates=search.request.candidates,
             model=(await self._batcher.embedder()).name,
             collections=search.plans,
-            stages_ms=Stages(**{stage: round(spent, 3) for stage, spent in search.clock.spent_ms.items()}),
+            stages_ms=Stages(**{stage: round(search.clock.spent_ms.get(stage, 0.0), 3) for stage in STAGES}),
         )
 
     def _check(self, request: SearchRequest) -> None:

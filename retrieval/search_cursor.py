@@ -13,7 +13,7 @@ from shared.errors import invalid
 from shared.retrieval_messages import SearchRequest
 from shared.wire import MSGPACK, encode
 
-_CURSOR = re.compile(r"(\d{1,6})-([0-9a-f]{16})")
+_CURSOR = re.compile(r"([0-9]{1,6})-([0-9a-f]{16})")
 
 
 def offset_of(request: SearchRequest) -> int:

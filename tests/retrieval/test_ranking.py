@@ -57,6 +57,21 @@ class TestNearDuplicates:
 
         assert [(scored[0], same) for scored, same in kept] == [(1, [3]), (2, []), (4, [5]), (6, [])]
 
+    @given(st.lists(st.lists(st.sampled_from("abc"), max_size=12).map(" ".join), max_size=12), st.floats(0.1, 1))
+    def test_the_groups_are_those_of_comparing_each_with_each(self, texts: list[str], resemblance_min: float) -> None:
+        by_id = dict(enumerate(texts))
+        expected: dict[int, list[int]] = {}
+        for each, text in by_id.items():
+            alike = next((kept for kept in expected if _resemblance(text, by_id[kept]) >= resemblance_min), None)
+            if alike is None:
+                expected[each] = []
+            else:
+                expected[alike].append(each)
+
+        found = without_duplicates(ranked(*by_id), by_id, resemblance_min=resemblance_min)
+
+        assert {scored[0]: same for scored, same in found} == expected
+
     @given(st.lists(st.text(alphabet="ab ", max_size=30), max_size=12))
     def test_every_chunk_is_kept_or_stands_behind_one_that_is(self, texts: list[str]) -> None:
         by_id = dict(enumerate(texts))
@@ -65,6 +80,14 @@ class TestNearDuplicates:
 
         assert sorted(each for (chunk_id, _), same in kept for each in (chunk_id, *same)) == list(by_id)
         assert [scored for scored, _ in kept] == sorted((scored for scored, _ in kept), key=lambda pair: -pair[1])
+
+
+def _resemblance(one: str, other: str) -> float:
+    """Jaccard of runs of four words, or all of the words where there are fewer."""
+    first, second = (
+        {tuple(words[at : at + 4]) for at in range(max(1, len(words) - 3))} for words in (one.split(), other.split())
+    )
+    return len(first & second) / len(first | second)
 
 
 class TestGrouping:

@@ -82,7 +82,9 @@ async def test_context_costs_of_the_budget_and_goes_before_the_text_is_cut(fille
     (without,) = (
         await filled.client.search("bolt11", mode="lexical", limit=1, max_tokens=estimate_tokens(whole.text))
     ).hits
-    (cut,) = (await filled.client.search("bolt11", mode="lexical", max_tokens=estimate_tokens(whole.text) - 2)).hits
+    (cut,) = (
+        await filled.client.search("bolt11", mode="lexical", limit=1, max_tokens=estimate_tokens(whole.text) - 2)
+    ).hits
 
     assert (without.text, without.context) == (whole.text, None)
     assert whole.text.startswith(cut.text)
