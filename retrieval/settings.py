@@ -132,7 +132,12 @@ class RetrievalSettings(ServiceSettings):
     rerank_queue_max: int = Field(
         16, ge=1, description="Searches waiting for the reranker; beyond it they are answered 429. Each takes seconds."
     )
-    search_threads: int = Field(4, ge=1, le=64, description="Threads for the index legs: two a query run side by side.")
+    search_threads: int = Field(
+        4,
+        ge=1,
+        le=64,
+        description="Threads for changes of the indexes, and for searches that embed, rerank or span many collections.",
+    )
     dense_exact_chunks_max: int = Field(
         50_000,
         ge=0,

@@ -72,7 +72,10 @@ class ServiceSettings(BaseSettings):
         description="On SIGTERM, how long requests in flight may finish. Keep it under your platform's grace.",
     )
     read_connections: int = Field(
-        4, ge=1, le=64, description="SQLite connections for reading. More than a few cores can use only cost memory."
+        4,
+        ge=1,
+        le=64,
+        description="SQLite connections for reading, each a thread; searches run on them. More than cores only cost memory.",
     )
 
     @classmethod
