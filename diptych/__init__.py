@@ -4,7 +4,7 @@ from diptych.memory_client import MemoryClient
 from shared import errors
 from shared.memory_messages import Policy, SessionSpec, TurnIn
 from shared.retrieval_client import RetrievalClient
-from shared.retrieval_messages import Chunking, CollectionSpec, DocumentIn, Fusion
+from shared.retrieval_messages import Chunking, CollectionSpec, DocumentIn, Fusion, Mmr, Rerank
 from shared.vectors import Vector
 
 __version__ = "0.1.0"
@@ -15,7 +15,9 @@ __all__ = [
     "DocumentIn",
     "Fusion",
     "MemoryClient",
+    "Mmr",
     "Policy",
+    "Rerank",
     "RetrievalClient",
     "SessionSpec",
     "TurnIn",

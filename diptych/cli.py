@@ -8,10 +8,11 @@ from diptych import __version__
 from diptych.commands.admin import check, info, rebuild
 from diptych.commands.backup import restore, snapshot
 from diptych.commands.demo import demo
-from diptych.commands.documents import delete, ingest, search
+from diptych.commands.documents import delete, ingest
 from diptych.commands.jobs import jobs
 from diptych.commands.keys import keys
 from diptych.commands.memories import context, recall, remember
+from diptych.commands.search import search
 from diptych.commands.services import memory, retrieval, up
 from diptych.console import Options
 from diptych.memory_client import URL_DEFAULT as MEMORY_URL

@@ -72,6 +72,16 @@ def assemble(
     return _render(sections, degraded=degraded)
 
 
+def document_room(*, tail: Sequence[Candidate], recalled: Sequence[Candidate], max_tokens: int) -> int:
+    """The tokens that documents will get: what the other sections leave, and never less than their share."""
+    wanted = 0
+    for section in (_Section("turn", tail), _Section("recalled", recalled)):
+        for candidate in section.candidates:
+            wanted += _cost(section, candidate)
+            section.taken.append(candidate)
+    return max(int(max_tokens * _SHARES["document"]), max_tokens - wanted)
+
+
 def _spend(section: _Section, budget: int) -> int:
     """Takes what fits into `budget` more tokens, and answers how many were used."""
     used = 0

@@ -1,7 +1,6 @@
 """What the memory service does, once for every way in: HTTP now, MCP later. Each method takes the caller's tenant and
 answers a message, or raises a ServiceError."""
 
-import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 from html import escape
@@ -9,7 +8,7 @@ from html import escape
 import structlog
 from prometheus_client import CollectorRegistry, Counter
 
-from memory.context import Candidate, assemble
+from memory.context import Candidate, assemble, document_room
 from memory.embeddings import Embeddings
 from memory.history import History
 from memory.indexes import ScopeIndexes
@@ -47,6 +46,12 @@ log = structlog.get_logger()
 # More never fit a context together with the rest; omitted ones are counted among these.
 _RECALLED_MAX = 30
 _DOCUMENTS_MAX = 20
+# What a passage takes, a paragraph or two, and what stands around it of that: its place and its title. Where passages are
+# shorter or titles longer than that, the last ones are left out.
+_PASSAGE_TOKENS = 160
+_FENCE_TOKENS = 40
+# Less is not worth a fence.
+_PASSAGE_TOKENS_MIN = 32
 
 
 class MemoryService:
@@ -125,13 +130,16 @@ class MemoryService:
         tail = await self._tail(session, request)
         query = request.query or _last_question(tail)
         scope = Scope(tenant=tenant, user_id=request.user_id) if request.user_id else _session_scope(tenant, session)
-        (recalled, is_lexical), (hits, is_missing) = await asyncio.gather(
-            self._recalled(scope, request, query), self._hits(request, query, bearer)
-        )
+        turns, is_lexical = await self._recalled(scope, request, query)
         in_tail = {(session.id, turn.seq) for turn in tail} if session else set()
+        said = [_tail_candidate(request.session_id or "", turn) for turn in reversed(tail)]
+        recalled = [_recalled_candidate(turn) for turn in turns if (turn.session, turn.seq) not in in_tail]
+        # Documents last, because they are packed to the room that the others leave.
+        room = document_room(tail=said, recalled=recalled, max_tokens=request.max_tokens)
+        hits, is_missing = await self._hits(request, query, bearer, room)
         return assemble(
-            tail=[_tail_candidate(request.session_id or "", turn) for turn in reversed(tail)],
-            recalled=[_recalled_candidate(turn) for turn in recalled if (turn.session, turn.seq) not in in_tail],
+            tail=said,
+            recalled=recalled,
             documents=[_document_candidate(rank, hit) for rank, hit in enumerate(hits)],
             max_tokens=request.max_tokens,
             degraded=is_lexical or is_missing,
@@ -190,15 +198,20 @@ class MemoryService:
         found = await self._recall.find(scope, wanted, query)
         return [turn for turn, _, _ in found.turns], found.degraded
 
-    async def _hits(self, request: ContextRequest, query: str | None, bearer: str | None) -> tuple[list[Hit], bool]:
-        """Passages from retrieval, and whether it could not be asked."""
+    async def _hits(
+        self, request: ContextRequest, query: str | None, bearer: str | None, room: int
+    ) -> tuple[list[Hit], bool]:
+        """Passages from retrieval for so many tokens, fences included, and whether it could not be asked."""
         if not request.collections or query is None:
             return [], False
+        fences = min(_DOCUMENTS_MAX, max(1, room // _PASSAGE_TOKENS))
         try:
             answer = await self._documents.search(
                 query,
                 collections=request.collections,
-                limit=_DOCUMENTS_MAX,
+                # Hits that touch become one passage.
+                limit=min(_DOCUMENTS_MAX, 2 * fences),
+                max_tokens=max(_PASSAGE_TOKENS_MIN, room - fences * _FENCE_TOKENS),
                 bearer=bearer,
                 timeout_s=self.settings.documents_timeout_s,
             )
@@ -256,6 +269,7 @@ def _document_candidate(rank: int, hit: Hit) -> Candidate:
         collection=hit.collection, document_id=hit.document_id, chunk_id=hit.chunk_id, start=hit.start, end=hit.end
     )
     name = escape(" > ".join(dict.fromkeys(part for part in (hit.title, *hit.headings) if part)) or hit.document_id)
-    text = hit.text.replace("</document", "&lt;/document")
+    # A part of a table is read under the table's header.
+    text = "\n".join(part for part in (hit.context, hit.text) if part).replace("</document", "&lt;/document")
     fence = f'<document source="{escape(f"{hit.collection}/{hit.document_id}")}" title="{name}">'
     return Candidate(f"{fence}\n{text}\n</document>", source, (rank,))

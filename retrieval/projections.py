@@ -268,8 +268,7 @@ class Projections:
         async with self._opening:
             if len(self._open) > self._settings.open_collections_max:
                 await self.close_unused(now=time.monotonic())
-            # A deleted collection's late writer must not bring its files back.
-            row = await self._store.collection(row.tenant, row.name)
+            row = await self._as_it_is(row)
             indexes = await self._opened(row)
             await self._catching_up.both(indexes, until=None)
         indexes.used_at = time.monotonic()
@@ -278,6 +277,13 @@ class Projections:
         if self._sweeper is None:
             self._sweeper = asyncio.create_task(self._sweep(), name="close-idle")
         return indexes
+
+    async def _as_it_is(self, row: CollectionRow) -> CollectionRow:
+        """A deleted collection's late user must not bring its files back, nor open another one of the same name."""
+        found = await self._store.collection(row.tenant, row.name)
+        if found.id != row.id:
+            raise NotFound(f"collection {row.name!r} was deleted meanwhile")
+        return found
 
     async def _opened(self, row: CollectionRow) -> CollectionIndexes:
         """From their files, as far as these can be trusted."""

@@ -34,7 +34,9 @@ from shared.retrieval_messages import (
     JobPage,
     JobsQuery,
     JobStatus,
+    Mmr,
     Rebuilt,
+    Rerank,
     SearchAnswer,
     SearchMode,
     SearchRequest,
@@ -194,11 +196,18 @@ class RetrievalClient(ServiceClient):
         filter: Mapping[str, Any] | None = None,  # noqa: A002 - the protocol's word
         fusion: Fusion | None = None,
         candidates: int = 100,
+        rerank: Rerank | bool = False,
+        suppress_duplicates: bool = False,
+        mmr: Mmr | bool = False,
+        group_by_document: bool = False,
+        cursor: str | None = None,
         max_tokens: int | None = None,
         explain: bool = False,
         bearer: str | None = None,
         timeout_s: float | None = None,
     ) -> SearchAnswer:
+        """`rerank` and `mmr` may be True, for what the protocol has by default. The next page is the same search with the
+        answer's `next_cursor`; only `limit` and `explain` may be others."""
         request = SearchRequest(
             query=query,
             vector=vector,
@@ -209,6 +218,11 @@ class RetrievalClient(ServiceClient):
             filter=None if filter is None else dict(filter),
             fusion=fusion,
             candidates=candidates,
+            rerank=Rerank() if rerank is True else rerank or None,
+            suppress_duplicates=suppress_duplicates,
+            mmr=Mmr() if mmr is True else mmr or None,
+            group_by_document=group_by_document,
+            cursor=cursor,
             max_tokens=max_tokens,
             explain=explain,
         )

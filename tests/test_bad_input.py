@@ -88,6 +88,59 @@ async def test_a_bad_ingest_names_the_field_and_stores_nothing(
     await assert_untouched(retrieval, memory)
 
 
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize(
+    ("fields", "path"),
+    [
+        ({"rerank": True}, "$.rerank"),
+        ({"rerank": {"depth": 0}}, "$.rerank.depth"),
+        ({"rerank": {"depth": 201}}, "$.rerank.depth"),
+        ({"rerank": {"depth": "all"}}, "$.rerank.depth"),
+        ({"rerank": {"model": ""}}, "$.rerank.model"),
+        ({"rerank": {"model": 7}}, "$.rerank.model"),
+        ({"rerank": {"model": "none"}}, "$.rerank.model"),
+        ({"rerank": {}}, "$.rerank.model"),
+        ({"rerank": {"deep": 9}}, "$.rerank.deep"),
+        ({"suppress_duplicates": 1}, "$.suppress_duplicates"),
+        ({"suppress_duplicates": None}, "$.suppress_duplicates"),
+        ({"mmr": True}, "$.mmr"),
+        ({"mmr": {"diversity": 1.01}}, "$.mmr.diversity"),
+        ({"mmr": {"diversity": -0.01}}, "$.mmr.diversity"),
+        ({"mmr": {"diversity": "much"}}, "$.mmr.diversity"),
+        ({"mmr": {"lambda": 0.5}}, "$.mmr.lambda"),
+        ({"group_by_document": "yes"}, "$.group_by_document"),
+        ({"cursor": 5}, "$.cursor"),
+        ({"cursor": "5"}, "$.cursor"),
+        ({"cursor": "x" * 513}, "$.cursor"),
+        ({"cursor": "0-0000000000000000"}, "$.cursor"),
+        ({"cursor": "0-0000000000000000", "max_tokens": 5}, "$.cursor"),
+        ({"max_tokens": 0}, "$.max_tokens"),
+        ({"max_tokens": 1_000_001}, "$.max_tokens"),
+        ({"max_tokens": 1.5}, "$.max_tokens"),
+        ({"fusion": {"method": "adaptiv"}}, "$.fusion.method"),
+        ({"fusion": {"alpha": 2}}, "$.fusion.alpha"),
+        ({"explain": "yes"}, "$.explain"),
+        ({"groupby": True}, "$.groupby"),
+    ],
+    ids=str,
+)
+async def test_a_bad_search_names_the_field(
+    retrieval: RunningRetrieval, fields: dict[str, Any], path: str, encoding: str
+) -> None:
+    status, problem = await send(retrieval.url, "/v1/search", packed({"query": "x", **fields}, encoding), encoding)
+
+    assert (status, problem["code"]) == (422, "invalid_fields")
+    assert [error["path"] for error in problem["errors"]] == [path]
+
+
+@pytest.mark.parametrize("language", ["", "english", "EN", 5])
+async def test_a_language_that_is_not_known_is_refused(retrieval: RunningRetrieval, language: Any) -> None:
+    body = packed({"language": language}, ENCODINGS[0])
+    status, problem = await send(retrieval.url, "/v1/collections/c", body, ENCODINGS[0], method="PUT")
+
+    assert (status, [error["path"] for error in problem["errors"]]) == (422, ["$.language"])
+
+
 async def test_every_bad_document_of_a_batch_is_named(retrieval: RunningRetrieval) -> None:
     documents = [{"text": "a", "content_type": "image/png"}, {"text": "ok"}, {"id": "x"}]
 

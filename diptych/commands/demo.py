@@ -9,7 +9,8 @@ from rich.panel import Panel
 from rich.rule import Rule
 from rich.text import Text
 
-from diptych.commands.documents import ingest_files, print_hit
+from diptych.commands.documents import ingest_files
+from diptych.commands.search import print_hit
 from diptych.console import Options, command, err, out
 from diptych.files import select_files
 from diptych.memory_client import MemoryClient

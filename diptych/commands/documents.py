@@ -1,4 +1,4 @@
-"""Documents in, passages out."""
+"""Documents in and out."""
 
 import asyncio
 import re
@@ -10,16 +10,16 @@ from functools import partial
 from typing import Any
 
 import click
-import msgspec
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from diptych.commands.search import filter_option
 from diptych.console import EXIT_FAILED, EXIT_USAGE, Options, command, err, json_option, out, show_json
 from diptych.files import SourceFile, select_files
 from shared.errors import InvalidFields, TooLarge
 from shared.retrieval_client import RetrievalClient
-from shared.retrieval_messages import DocumentIn, Hit, ItemError, Job
+from shared.retrieval_messages import DocumentIn, ItemError, Job
 
 # A batch is one job: small enough for a lively progress bar and for any body limit, large enough to fill the model.
 _BATCH_FILES_MAX = 32
@@ -186,71 +186,11 @@ def _batches(files: Sequence[SourceFile]) -> Iterator[list[SourceFile]]:
         yield batch
 
 
-def _conditions(_context: click.Context, _parameter: click.Parameter, value: str | None) -> dict[str, Any] | None:
-    """The server knows what a filter may say; here it only has to be an object."""
-    if value is None:
-        return None
-    try:
-        return msgspec.json.decode(value, type=dict[str, Any])
-    except msgspec.DecodeError as error:
-        raise click.BadParameter(f"must be one JSON object: {error}") from error
-
-
-filter_option = click.option(
-    "--filter",
-    "conditions",
-    callback=_conditions,
-    metavar="JSON",
-    help='Only documents whose metadata matches, as in \'{"team": "platform", "year": {"$gte": 2024}}\'.',
-)
-
-
 def _size(file: SourceFile) -> int:
     try:
         return file.path.stat().st_size
     except OSError:  # reading it says why
         return 0
-
-
-@click.command()
-@click.argument("query")
-@click.option("--collection", "-c", "collections", multiple=True, help="Repeat for several; all when left out.")
-@click.option(
-    "--mode",
-    type=click.Choice(["hybrid", "dense", "lexical"]),
-    default="hybrid",
-    show_default=True,
-    help="By meaning (dense), by words (lexical), or both.",
-)
-@click.option("--limit", "-n", default=5, show_default=True, help="How many to show.")
-@filter_option
-@click.option("--explain", is_flag=True, help="Show how the search was done and what each stage took.")
-@json_option
-@click.pass_obj
-@command
-async def search(
-    options: Options,
-    query: str,
-    collections: tuple[str, ...],
-    mode: Any,
-    limit: int,
-    conditions: dict[str, Any] | None,
-    explain: bool,  # noqa: FBT001 - click passes flags by name
-) -> None:
-    """Find the passages that answer QUERY."""
-    async with options.retrieval() as client:
-        answer = await client.search(
-            query, collections=list(collections) or None, mode=mode, limit=limit, filter=conditions, explain=explain
-        )
-    if options.as_json:
-        show_json(answer)
-        return
-    for rank, hit in enumerate(answer.hits, start=1):
-        print_hit(rank, hit)
-    if not answer.hits:
-        out.print("No passages found.")
-    if answer.plan:
-        out.print(f"[dim]{answer.plan.mode}, {answer.took_ms} ms: {answer.plan.stages_ms}[/dim]")
 
 
 @click.command()
@@ -268,26 +208,3 @@ async def delete(options: Options, ids: tuple[str, ...], collection: str, condit
         show_json(answer)
     else:
         out.print(f"{escape(collection)}: {answer.deleted} deleted")
-
-
-def print_hit(rank: int, hit: Hit) -> None:
-    """A passage with its source and what each leg said of it."""
-    legs = [
-        f"{name} {score:.3f} (rank {place})"
-        for name, score, place in (
-            ("dense", hit.scores.dense, hit.scores.dense_rank),
-            ("lexical", hit.scores.lexical, hit.scores.lexical_rank),
-        )
-        if score is not None
-    ]
-    place = " > ".join(dict.fromkeys(part for part in (hit.title, *hit.headings) if part))
-    out.print(
-        f"[bold]{rank}. {escape(place or hit.document_id)}[/]  [green]{hit.score:.3f}[/]  [dim]{', '.join(legs)}[/]"
-    )
-    out.print(f"   [cyan]{escape(f'{hit.collection}/{hit.document_id}')}[/] characters {hit.start}-{hit.end}")
-    out.print(f"   {escape(_excerpt(hit.text))}\n")
-
-
-def _excerpt(text: str, length: int = 240) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= length else line[: length - 1] + "…"

@@ -8,7 +8,7 @@ import pytest
 from diptych.ports import free_ports
 from retrieval.embedder import TextKind
 from retrieval.hash_embedder import HashEmbedder
-from shared.retrieval_messages import SearchAnswer
+from shared.retrieval_messages import Chunking, CollectionSpec, SearchAnswer
 from shared.vectors import Float32Array
 from shared.wire import JSON, decode
 from tests.diptych.command import Shell
@@ -142,6 +142,32 @@ async def test_a_search_finds_the_passage_and_says_where_it_is(shell: Shell, fol
     assert [hit.document_id for hit in answer.hits] == ["docs/ports.md"]
     assert answer.plan is not None
     assert (answer.plan.mode, answer.plan.collections[0].collection) == ("lexical", "notes")
+
+
+async def test_a_search_groups_varies_leaves_out_and_packs(shell: Shell, retrieval: RunningRetrieval) -> None:
+    said = " ".join(f"word{number}" for number in range(25))
+    await retrieval.client.put_collection("notes", CollectionSpec(chunking=Chunking(max_tokens=32)))
+    for name in ("first", "second"):
+        text = f"{said}\n\n" + " ".join(f"word{number} {name}{number}" for number in range(15))
+        await retrieval.client.ingest("notes", [{"id": name, "text": text}])
+
+    async def found(*options: str) -> list[tuple[str, int]]:
+        done = await shell.run("--json", "search", "word1 word2", "-n", "9", *options)
+        assert done.code == 0, done.err
+        hits = decode(done.out.encode(), JSON, SearchAnswer).hits
+        return [(hit.document_id, len(hit.duplicates or [])) for hit in hits]
+
+    assert len(await found()) == 4
+    assert sorted(await found("--group-by-document")) == [("first", 0), ("second", 0)]
+    assert sorted(count for _, count in await found("--no-duplicates")) == [0, 0, 1]
+    assert sorted(await found("--diversity", "0.5")) == sorted(await found())
+    packed = await shell.run("search", "word1 word2", "--no-duplicates", "--max-tokens", "1000")
+    assert "1 more say nearly the same" in packed.out
+    assert f"\n{said}\n" in packed.out
+    refused = await shell.run("search", "word1", "--diversity", "2")
+    assert (refused.code, "$.mmr.diversity" in refused.err) == (2, True)
+    without_model = await shell.run("search", "word1", "--rerank")
+    assert (without_model.code, "may rerank with none" in without_model.err) == (2, True)
 
 
 async def test_a_search_that_finds_nothing_says_so_and_is_no_failure(shell: Shell) -> None:

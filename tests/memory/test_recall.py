@@ -9,7 +9,8 @@ import pytest
 
 from retrieval.hash_embedder import HashEmbedder
 from shared.errors import InvalidFields, NotFound
-from shared.memory_messages import RecallAnswer
+from shared.memory_messages import DocumentSource, RecallAnswer
+from shared.retrieval_messages import Chunking, CollectionSpec
 from tests.harness import RunningMemory, RunningRetrieval, running_memory, running_retrieval, until
 
 
@@ -235,6 +236,39 @@ async def test_a_context_is_assembled_from_both_services(retrieval: RunningRetri
     assert "user: we deploy on fridays\n> at noon" in answer.text
     assert answer.tokens <= 500
     assert not answer.degraded
+
+
+async def test_documents_come_packed_into_what_the_conversation_leaves(
+    retrieval: RunningRetrieval, memory: RunningMemory
+) -> None:
+    rows = "\n".join(f"| bolt{n} | {n} mm | in drawer {n * 7} |" for n in range(60))
+    stories = "\n\n".join(f"Story {n} tells of bolts in chapter {n} and of their makers." for n in range(40))
+    text = f"# Stories\n\n{stories}\n\n# Parts\n\n| fastener | diameter | where |\n|---|---|---|\n{rows}\n"
+    await retrieval.client.put_collection("guides", CollectionSpec(chunking=Chunking(max_tokens=48)))
+    await retrieval.client.ingest("guides", [{"id": "g", "text": text, "content_type": "text/markdown"}])
+    document = await retrieval.client.document("guides", "g")
+    await remember(memory, "now", "a word " * 200, user="u")
+
+    for budget in (60, 100, 200, 400, 800, 1600):
+        alone = await memory.client.context("bolt51 drawer", user_id="new", collections=["guides"], max_tokens=budget)
+        beside = await memory.client.context(
+            "bolt51 drawer", session_id="now", user_id="u", collections=["guides"], max_tokens=budget
+        )
+        for answer in (alone, beside):
+            assert answer.tokens <= budget
+            taken: set[int] = set()
+            for source in (each for part in answer.parts for each in part.sources):
+                if isinstance(source, DocumentSource):
+                    assert document.text[source.start : source.end] in answer.text
+                    assert taken.isdisjoint(range(source.start, source.end))
+                    taken |= set(range(source.start, source.end))
+        if 100 <= budget <= 800:
+            assert "bolt51" in alone.text
+            assert "| fastener | diameter | where |" in alone.text
+            assert alone.tokens > budget // 2
+        if 400 <= budget <= 800:
+            assert {part.kind for part in beside.parts} >= {"document", "turn"}
+            assert beside.tokens > budget // 2
 
 
 async def test_a_context_looks_only_into_the_session_when_no_user_is_named(memory: RunningMemory) -> None:

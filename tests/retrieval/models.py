@@ -23,7 +23,7 @@ def copy_model(directory: Path, **changes: dict[str, Any]) -> Path:
     return directory
 
 
-def make_cross_encoder(directory: Path, *, labels: int = 1) -> Path:
+def make_cross_encoder(directory: Path, *, labels: int = 1, seed: int = 7) -> Path:
     """A folder with a tiny cross-encoder: the packaged tokenizer, and weights that are random but always the same."""
     import torch  # noqa: PLC0415 - costs seconds, which only the tests of reranking need spend
     from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification  # noqa: PLC0415
@@ -41,7 +41,7 @@ def make_cross_encoder(directory: Path, *, labels: int = 1) -> Path:
         id2label={number: f"label {number}" for number in range(labels)},
     )
     with torch.random.fork_rng():
-        torch.manual_seed(7)
+        torch.manual_seed(seed)
         BertForSequenceClassification(config).save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     return directory
