@@ -72,13 +72,26 @@ def read_documents(connection: sqlite3.Connection, chunk_ids: Iterable[int]) -> 
 
 
 def read_vectors(connection: sqlite3.Connection, chunk_ids: Iterable[int]) -> dict[int, Float32Array]:
-    """Each chunk's vector by the model that its collection uses; a chunk that is gone is left out."""
+    """Each chunk's vector by the model that its collection uses; a chunk that is gone is left out.
+
+    Vectors of several models cannot be compared, so each model gets dimensions of its own: across them all are unlike.
+    """
     rows = connection.execute(
-        "SELECT c.id, v.vector FROM json_each(?) wanted JOIN chunks c ON c.id = wanted.value "
+        "SELECT c.id, v.model, v.vector FROM json_each(?) wanted JOIN chunks c ON c.id = wanted.value "
         "JOIN collections n ON n.id = c.collection_id JOIN vectors v ON v.chunk_id = c.id AND v.model = n.model",
         (_listed(chunk_ids),),
     )
-    return {chunk_id: np.frombuffer(vector, dtype="<f4").astype(np.float32, copy=False) for chunk_id, vector in rows}
+    found = [(chunk_id, model, np.frombuffer(vector, dtype="<f4")) for chunk_id, model, vector in rows]
+    starts: dict[str, int] = {}
+    width = 0
+    for _, model, vector in found:
+        if model not in starts:
+            starts[model] = width
+            width += len(vector)
+    placed = np.zeros((len(found), width), dtype=np.float32)
+    for row, (_, model, vector) in enumerate(found):
+        placed[row, starts[model] : starts[model] + len(vector)] = vector
+    return {chunk_id: placed[row] for row, (chunk_id, _, _) in enumerate(found)}
 
 
 def _listed(chunk_ids: Iterable[int]) -> str:

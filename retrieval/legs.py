@@ -6,12 +6,13 @@ its lexical leg asked ahead.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
+from retrieval.dense import DenseIndex
 from retrieval.filtering import ChunkIds, Resolved
 from retrieval.hybrid import levels_of_dense, levels_of_lexical
 from retrieval.indexes import CollectionIndexes
@@ -22,6 +23,10 @@ from shared.retrieval_messages import CollectionPlan, FilterPlan, Fusion, Lexica
 from shared.vectors import Float32Array
 
 STAGES: Final = ("resolve", "filter", "embed", "dense", "lexical", "fuse", "rerank", "fetch")
+
+
+# Of one query, by the name of the model.
+Vectors = Mapping[str, Float32Array]
 
 
 class DamagedCollection(DiptychError):
@@ -49,9 +54,13 @@ class Clock:
 
 @dataclass(slots=True)
 class Searched:
-    """One collection in one search: what a filter leaves of it, and what its legs found, best first."""
+    """One collection in one search: what a filter leaves of it, and what its legs found, best first.
+
+    Model and index are those that served when the search began, whatever serves by now."""
 
     indexes: CollectionIndexes
+    model: str
+    index: DenseIndex
     resolved: Resolved | None = None
     narrowing: LexicalNarrowing = "off"
     dense: dict[int, float] = field(default_factory=dict)
@@ -75,9 +84,10 @@ class Searched:
 
     def plan(self, request: SearchRequest) -> CollectionPlan:
         """Who was asked, and how."""
-        dense = self.indexes.dense
+        dense = self.index
         return CollectionPlan(
             collection=self.indexes.row.name,
+            model=self.model,
             dense="off"
             if request.mode == "lexical"
             else dense.plan(None if self.allowed is None else len(self.allowed)),
@@ -117,6 +127,7 @@ class Legs:
         self._candidates = request.candidates
         self._fusion = fusion
         self._clock = clock
+        self._models: set[str] = set()
         self._dense: dict[int, float] = {}
         self._lexical: dict[int, float] = {}
         self._dense_levels: dict[int, float] = {}
@@ -132,22 +143,22 @@ class Legs:
                     with _named(each.indexes):
                         each.ask_lexical(self._query, self._candidates)
 
-    def ask(self, searched: Sequence[Searched], vector: Float32Array | None) -> None:
+    def ask(self, searched: Sequence[Searched], vectors: Vectors) -> None:
         """Both legs, the lexical one where it was not asked ahead. Raises DamagedCollection."""
         self.ask_lexical([each for each in searched if each.lexical is None])
-        if vector is not None:
+        if vectors:
             with self._clock.timing("dense"):
                 for each in searched:
                     if not each.is_empty:
-                        each.dense = each.indexes.dense.search(vector, self._candidates, each.allowed)
+                        each.dense = each.index.search(vectors[each.model], self._candidates, each.allowed)
         with self._clock.timing("fuse"):
             for each in searched:
-                self._take(each, vector)
+                self._take(each, vectors.get(each.model))
 
     def fused(self) -> Fused:
         """One list of all that was asked."""
         with self._clock.timing("fuse"):
-            dense, lexical = _best(self._dense, self._candidates), _best(self._lexical, self._candidates)
+            dense, lexical = self._best_dense(), _best(self._lexical, self._candidates)
             if self._mode != "hybrid":
                 return Fused(list((dense if self._mode == "dense" else lexical).items()), dense, lexical)
             fusion = self._fusion
@@ -159,15 +170,24 @@ class Legs:
                 return Fused(order, dense, lexical, weight)
             return Fused(fuse(dense, lexical, method=fusion.method, alpha=fusion.alpha, k=fusion.k), dense, lexical)
 
+    def _best_dense(self) -> Leg:
+        """Cosines of several models say nothing about each other; levels do, where there are any."""
+        is_one_model = len(self._models) <= 1
+        if is_one_model or not self._dense_levels:
+            return _best(self._dense, self._candidates)
+        chosen = _best(_kept(self._dense_levels, self._dense.keys()), self._candidates)
+        return {chunk_id: self._dense[chunk_id] for chunk_id in chosen}
+
     def _take(self, searched: Searched, vector: Float32Array | None) -> None:
         """Levels are comparable between collections, each being measured by its own."""
         dense, lexical = searched.dense, searched.lexical or {}
+        self._models.add(searched.model)
         self._dense |= dense
         self._lexical |= lexical
         if self._mode != "hybrid" or self._fusion.method != "adaptive" or searched.is_empty:
             return
         if vector is not None:
-            self._dense_levels |= levels_of_dense(searched.indexes.dense, vector, dense, lexical)
+            self._dense_levels |= levels_of_dense(searched.index, vector, dense, lexical)
         if self._query is not None:
             is_complete = len(lexical) < self._candidates
             with _named(searched.indexes):
