@@ -11,7 +11,7 @@ import pytest
 from retrieval.hash_embedder import HashEmbedder
 from retrieval.indexes import dense_folder
 from shared.errors import InvalidFields, SettingsError
-from shared.retrieval_messages import CollectionSpec, SearchMode
+from shared.retrieval_messages import CollectionSpec, Mmr, SearchMode, SearchRequest
 from shared.vectors import Vector
 from tests.harness import running_retrieval, until
 from tests.retrieval.models_beside import (
@@ -218,7 +218,9 @@ async def test_collections_of_several_models_are_searched_together(tmp_path: Pat
                 assert answer.plan is not None
                 assert [plan.model for plan in answer.plan.collections] == ["hash", "new"]
 
-        varied = await client.search(documents(40)[5]["text"], mmr=Mmr(diversity=0.5), limit=40)
+        varied = await running.service.search(
+            "default", SearchRequest(query=documents(40)[5]["text"], mmr=Mmr(), limit=40)
+        )
         assert len({(hit.collection, hit.document_id) for hit in varied.hits}) == 40
         embedded = await client.embed(["number5"], kind="query", collection="news")
         named = await client.embed(["number5"], kind="query", model="new")
