@@ -174,6 +174,7 @@ class Batcher:
             return self._loaded.result()
         log.warning("model_not_loaded", error=str(error))
         self.failure = error
+        self._thread.shutdown(wait=False)  # another one will load it, if it is asked for again
         self._give_up(Unavailable(f"the model could not be loaded: {error}", retry_after_s=1.0))
         return None
 

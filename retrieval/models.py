@@ -39,7 +39,6 @@ class Models:
             cache_entries=cache_entries,
         )
         self._batchers: dict[str, Batcher] = {}
-        self._failed: list[Batcher] = []
 
     @property
     def default(self) -> Batcher:
@@ -52,8 +51,6 @@ class Models:
         batcher = self._batchers.get(name)
         if batcher is not None and batcher.failure is None:
             return batcher
-        if batcher is not None:
-            self._failed.append(batcher)
         batcher = self._batchers[name] = self._make(partial(self._load, name))
         batcher.start()
         return batcher
@@ -81,5 +78,5 @@ class Models:
 
     async def close(self) -> None:
         """Returns when the batches in hand are finished."""
-        for batcher in (*self._batchers.values(), *self._failed):
+        for batcher in self._batchers.values():
             await batcher.close()

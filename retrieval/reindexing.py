@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
+import numpy as np
 import structlog
 
 from retrieval.backpressure import retry_delay_s
@@ -37,6 +38,8 @@ _STEP_CHUNKS: Final = 64
 _SAMPLE_CHUNKS: Final = 100
 # A question is as long as this; a whole chunk would ask for its neighbours only.
 _QUERY_WORDS: Final = 32
+# About one batch of the model.
+_QUERIES_TOGETHER: Final = 8
 
 
 class Reindexer:
@@ -171,9 +174,19 @@ class Reindexer:
         other = row.beside.model if model == row.model and row.beside else row.model
         answers = []
         for leg in (indexes.legs[model], indexes.legs[other]):
-            vectors = await self._models.of(leg.model).embed(queries, "query", bounded=False)
+            vectors = await self._embedded(leg.model, queries)
             answers.append(await run_in(self._threads, _neighbours, leg.index, list(sample), vectors))
         return overlap_at_10(zip(*answers, strict=True))
+
+    async def _embedded(self, model: str, queries: Sequence[str]) -> Float32Array:
+        """A few at a time: queries go first, and somebody's own must not stand behind all of these."""
+        batcher = self._models.of(model)
+        return np.concatenate(
+            [
+                await batcher.embed(queries[start : start + _QUERIES_TOGETHER], "query", bounded=False)
+                for start in range(0, len(queries), _QUERIES_TOGETHER)
+            ]
+        )
 
 
 class _Filling:
