@@ -64,7 +64,7 @@ async def _fill(directory: Path, model: str, chunks: int, near: Sequence[_Centre
 
             def unit(connection: sqlite3.Connection, documents: list[_Document] = documents) -> None:
                 for item, prepared, vectors in documents:
-                    commit_document(connection, item, prepared, vectors, item.document_id.encode())
+                    commit_document(connection, item, prepared, {model: vectors}, item.document_id.encode())
 
             await database.write(unit)
             progress.advance(task, sum(len(prepared.pieces) for _, prepared, _ in documents))

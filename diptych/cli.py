@@ -12,6 +12,7 @@ from diptych.commands.documents import delete, ingest
 from diptych.commands.jobs import jobs
 from diptych.commands.keys import keys
 from diptych.commands.memories import context, recall, remember
+from diptych.commands.models import flip, reindex
 from diptych.commands.search import search
 from diptych.commands.services import memory, retrieval, up
 from diptych.console import Options
@@ -79,6 +80,8 @@ for command in (
     keys,
     check,
     rebuild,
+    reindex,
+    flip,
     info,
     snapshot,
     restore,

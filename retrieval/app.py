@@ -5,7 +5,6 @@ import uuid
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
-from functools import partial
 from typing import Final
 
 import structlog
@@ -15,7 +14,6 @@ from prometheus_client import CollectorRegistry
 from retrieval import VERSION
 from retrieval.backends import ModelChoice, load_embedder
 from retrieval.backpressure import Amount, DrainRate
-from retrieval.batcher import Batcher
 from retrieval.conversion.converter import Converter
 from retrieval.conversion.limits import Limits
 from retrieval.conversion.workers import Workers
@@ -30,8 +28,11 @@ from retrieval.job_items import JobItems
 from retrieval.job_runner import JobRunner
 from retrieval.job_runner import Limits as JobLimits
 from retrieval.jobs import Jobs
+from retrieval.models import Models
 from retrieval.projections import Projections
 from retrieval.records import CollectionRow
+from retrieval.reindexes import Reindexes
+from retrieval.reindexing import Reindexer
 from retrieval.reranker import Reranker
 from retrieval.schema import migrations
 from retrieval.search import Searcher
@@ -52,12 +53,12 @@ log = structlog.get_logger()
 # Preparing documents is Python and holds the interpreter; more threads than this only take turns.
 _INGEST_THREADS: Final = 2
 
-LoadEmbedder = Callable[[], Embedder]
+LoadEmbedder = Callable[[str], Embedder]
 
 
 def build_retrieval(settings: RetrievalSettings, load: LoadEmbedder | None = None) -> web.Application:
-    """Raises SettingsError where it cannot start. `load` is called in the model's thread."""
-    load = load or partial(load_embedder, _model_choice(settings))
+    """Raises SettingsError where it cannot start. `load` is called in a thread, with the name of a model."""
+    load = load or (lambda name: load_embedder(_model_choice(settings, name)))
 
     async def lifetime(app: web.Application) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
@@ -73,9 +74,9 @@ def build_retrieval(settings: RetrievalSettings, load: LoadEmbedder | None = Non
     return build_app(server, ROUTES, [lifetime])
 
 
-def _model_choice(settings: RetrievalSettings) -> ModelChoice:
+def _model_choice(settings: RetrievalSettings, name: str) -> ModelChoice:
     return ModelChoice(
-        name=settings.model,
+        name=name,
         backend=settings.embedding_backend,
         precision=settings.embedding_precision,
         models_dir=settings.directory / "models",
@@ -94,27 +95,19 @@ async def _start(app: web.Application, settings: RetrievalSettings, load: LoadEm
     _refuse_other_model(rows, settings)
     search_threads = open_pool(stack, settings.search_threads, name="search")
     ingest_threads = open_pool(stack, _INGEST_THREADS, name="ingest")
-    batcher = Batcher(
-        load,
-        registry=registry,
-        batch_tokens_max=settings.embed_batch_tokens_max,
-        queue_texts_max=settings.embed_queue_texts_max,
-        cache_entries=settings.query_cache_entries,
-    )
-    batcher.start()
-    stack.push_async_callback(batcher.close)
+    models = _start_models(settings, load, registry)
+    stack.push_async_callback(models.close)
     tending_threads = open_pool(stack, 1, name="tending", initializer=lower_priority)
-    projections = Projections(
-        store, history, batcher, settings, threads=search_threads, tending_threads=tending_threads
-    )
+    projections = Projections(store, history, models, settings, threads=search_threads, tending_threads=tending_threads)
     stack.push_async_callback(projections.close)
     workers = await stack.enter_async_context(
         Workers(processes=settings.convert_processes, idle_s=settings.convert_idle_s)
     )
     converter = _converter(workers, ingest_threads, settings)
-    jobs, runner, feed = _start_jobs(
-        settings, database, store, projections, batcher, converter, threads=ingest_threads, registry=registry
+    jobs, runner, feed, reindexer = _start_jobs(
+        settings, database, store, projections, models, converter, threads=ingest_threads, registry=registry
     )
+    stack.push_async_callback(reindexer.close)
     stack.push_async_callback(runner.close)
     filters = FilterSets(database, bytes_max=settings.filter_cache_bytes_max)
     reranker = Reranker(
@@ -125,7 +118,7 @@ async def _start(app: web.Application, settings: RetrievalSettings, load: LoadEm
         registry=registry,
     )
     searcher = Searcher(
-        store, projections, batcher, filters=filters, reranker=reranker, threads=search_threads, registry=registry
+        store, projections, models, filters=filters, reranker=reranker, threads=search_threads, registry=registry
     )
     service = RetrievalService(
         settings,
@@ -134,13 +127,14 @@ async def _start(app: web.Application, settings: RetrievalSettings, load: LoadEm
         history=history,
         jobs=jobs,
         projections=projections,
-        batcher=batcher,
+        models=models,
+        reindexer=reindexer,
         searcher=searcher,
         runner=runner,
         feed=feed,
     )
     app[SERVICE] = service
-    warming = asyncio.create_task(_warm(service, runner, reranker, rows), name="warm-up")
+    warming = asyncio.create_task(_warm(service, runner, reindexer, reranker, rows), name="warm-up")
     stack.push_async_callback(_cancel, warming)
 
     async def waiting_for() -> list[str]:
@@ -154,30 +148,54 @@ async def _start(app: web.Application, settings: RetrievalSettings, load: LoadEm
     server.readiness = waiting_for
 
 
+def _start_models(settings: RetrievalSettings, load: LoadEmbedder, registry: CollectorRegistry) -> Models:
+    models = Models(
+        load,
+        default=settings.model,
+        more=settings.more_models,
+        registry=registry,
+        batch_tokens_max=settings.embed_batch_tokens_max,
+        queue_texts_max=settings.embed_queue_texts_max,
+        cache_entries=settings.query_cache_entries,
+    )
+    models.of(settings.model)
+    return models
+
+
 def _start_jobs(
     settings: RetrievalSettings,
     database: Database,
     store: Store,
     projections: Projections,
-    batcher: Batcher,
+    models: Models,
     converter: Converter,
     *,
     threads: ThreadPoolExecutor,
     registry: CollectorRegistry,
-) -> tuple[Jobs, JobRunner, JobFeed]:
+) -> tuple[Jobs, JobRunner, JobFeed, Reindexer]:
     owner, drain = uuid.uuid4().hex, DrainRate()
     queue_max = Amount(settings.ingest_queue_documents_max, settings.ingest_queue_bytes_max)
     jobs = Jobs(database, owner=owner, queue_max=queue_max, keep_days=settings.jobs_keep_days, drain=drain)
     items = JobItems(database, owner=owner, attempts_max=settings.ingest_attempts_max, drain=drain)
-    vectorizer = Vectorizer(store, items, batcher, batch_tokens_max=settings.embed_batch_tokens_max)
+    vectorizer = Vectorizer(store, items, models, batch_tokens_max=settings.embed_batch_tokens_max)
     ingest = Ingest(
         store,
         items,
         projections,
+        models,
         vectorizer,
         converter,
         threads=threads,
         registry=registry,
+        retry_s=settings.ingest_retry_s,
+    )
+    reindexer = Reindexer(
+        store,
+        Reindexes(database, owner=owner),
+        projections,
+        models,
+        threads=threads,
+        attempts_max=settings.ingest_attempts_max,
         retry_s=settings.ingest_retry_s,
     )
     limits = JobLimits(
@@ -188,8 +206,8 @@ def _start_jobs(
         dead_bytes_max=settings.ingest_dead_bytes_max,
     )
     feed = JobFeed(jobs)
-    runner = JobRunner(store, jobs, items, ingest, feed, projections, batcher, limits=limits, registry=registry)
-    return jobs, runner, feed
+    runner = JobRunner(store, jobs, items, ingest, feed, projections, reindexer, limits=limits, registry=registry)
+    return jobs, runner, feed, reindexer
 
 
 def _converter(workers: Workers, threads: ThreadPoolExecutor, settings: RetrievalSettings) -> Converter:
@@ -208,11 +226,19 @@ def _converter(workers: Workers, threads: ThreadPoolExecutor, settings: Retrieva
     )
 
 
-async def _warm(service: RetrievalService, runner: JobRunner, reranker: Reranker, rows: list[CollectionRow]) -> None:
-    """Loads the models and takes up unfinished jobs. Projections are opened by whoever needs them."""
-    await service.batcher.embedder()
+async def _warm(
+    service: RetrievalService,
+    runner: JobRunner,
+    reindexer: Reindexer,
+    reranker: Reranker,
+    rows: list[CollectionRow],
+) -> None:
+    """Loads the models in use and takes up unfinished jobs. Projections are opened by whoever needs them."""
+    for model in dict.fromkeys((service.settings.model, *(model for row in rows for model in row.written_models))):
+        await service.models.embedder(model)
     await reranker.start()
     await service.projections.remove_orphans(rows)
+    reindexer.start()
     await runner.start(rows)
     log.info("ready", collections=len(rows))
 
@@ -224,9 +250,15 @@ async def _cancel(task: asyncio.Task[None]) -> None:
 
 def _refuse_other_model(rows: list[CollectionRow], settings: RetrievalSettings) -> None:
     """Vectors of two models cannot be compared, and nothing would look wrong but the results."""
-    models = sorted({row.model for row in rows} - {settings.model})
+    allowed = {settings.model, *settings.more_models}
+    models = sorted({model for row in rows for model in row.written_models} - allowed)
     if models:
+        more = ",".join([*settings.more_models, *models])
         raise SettingsError(
             f"the collections in {settings.directory} were built with the model {', '.join(models)}, not with "
-            f"{settings.model}.\n  Start with --model {models[0]}, or with another --data-dir for the new model."
+            f"{settings.model}.\n"
+            f"  Start with --model {settings.model} --more-models {more} to serve both. Then "
+            f"`diptych reindex COLLECTION --model {settings.model}` changes a collection without downtime, and "
+            "`diptych reindex COLLECTION --discard` lets go of the model that it had.\n"
+            f"  Or start with --model {models[0]} as before, or with another --data-dir for the new model."
         )

@@ -1,4 +1,4 @@
-"""One queue in front of the one model. Requests that wait together share a batch.
+"""One queue in front of one model. Requests that wait together share a batch.
 
 Queries go before documents, and documents go in small batches, so that a search waits at most for one batch of an ingest.
 Texts of like length go together (batching.py), since a batch is padded to its longest.
@@ -62,19 +62,21 @@ class Batcher:
         self,
         load: Callable[[], Embedder],
         *,
-        registry: CollectorRegistry,
+        metrics: EmbedMetrics,
         batch_tokens_max: int,
         queue_texts_max: int,
         cache_entries: int,
     ) -> None:
+        self.failure: BaseException | None = None
         self._load = load
         self._batch_tokens_max = batch_tokens_max
         self._queue_texts_max = queue_texts_max
         self._look_ahead_texts = min(max(_LOOK_AHEAD_TEXTS, batch_tokens_max // 8), 16 * _LOOK_AHEAD_TEXTS)
         self._cache: OrderedDict[str, Float32Array] = OrderedDict()
         self._cache_entries = cache_entries
-        self._metrics = EmbedMetrics(registry)
+        self._metrics = metrics
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self._queued_reported = 0
         self._queues: dict[TextKind, deque[_Work]] = {"query": deque(), "document": deque()}
         self._pending: dict[_Key, _Work] = {}
         self._wake = asyncio.Event()
@@ -92,11 +94,17 @@ class Batcher:
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
         await asyncio.get_running_loop().run_in_executor(None, self._thread.shutdown)
+        self._give_up(Unavailable("the service is shutting down", retry_after_s=1.0))
+
+    def _give_up(self, error: Unavailable) -> None:
         for work in self._pending.values():
             if not work.future.done():
-                work.future.set_exception(Unavailable("the service is shutting down", retry_after_s=1.0))
+                work.future.set_exception(error)
                 work.future.exception()  # its waiters may be gone; then nobody else would look
         self._pending.clear()
+        for waiting in self._queues.values():
+            waiting.clear()
+        self._report_queue()
 
     @property
     def is_loaded(self) -> bool:
@@ -113,6 +121,8 @@ class Batcher:
 
         `bounded=False` is for ingest, whose own queue is bounded and durable: refusing it here would only lose the work.
         """
+        if self.failure is not None:
+            raise Unavailable(f"the model could not be loaded: {self.failure}", retry_after_s=1.0)
         if bounded and self._waiting() + len(texts) > max(self._queue_texts_max, len(texts)):
             raise Overloaded("the embedding queue is full; try again shortly", retry_after_s=1.0)
         found: list[Float32Array | _Work] = []
@@ -131,6 +141,11 @@ class Batcher:
     def _waiting(self) -> int:
         return sum(len(waiting) for waiting in self._queues.values())
 
+    def _report_queue(self) -> None:
+        """As a difference: the gauge is that of all models together."""
+        self._metrics.queued.inc(self._waiting() - self._queued_reported)
+        self._queued_reported = self._waiting()
+
     def cached(self, text: str) -> Float32Array | None:
         """The vector of a query that was embedded lately, shape (dimensions,)."""
         vector = self._cache.get(text)
@@ -145,12 +160,28 @@ class Batcher:
             future = asyncio.get_running_loop().create_future()
             work = self._pending[kind, text] = _Work((kind, text), estimate_tokens(text), future)
             self._queues[kind].append(work)
-            self._metrics.queued.set(self._waiting())
+            self._report_queue()
         work.waiters += 1
         return work
 
+    async def _once_loaded(self) -> Embedder | None:
+        """None where it could not be loaded: whoever asked for it hears why."""
+        if self._loaded is None:
+            return None
+        await asyncio.wait({self._loaded})
+        error = self._loaded.exception()
+        if error is None:
+            return self._loaded.result()
+        log.warning("model_not_loaded", error=str(error))
+        self.failure = error
+        self._thread.shutdown(wait=False)  # another one will load it, if it is asked for again
+        self._give_up(Unavailable(f"the model could not be loaded: {error}", retry_after_s=1.0))
+        return None
+
     async def _run(self) -> None:
-        embedder = await self.embedder()
+        embedder = await self._once_loaded()
+        if embedder is None:
+            return
         while True:
             batch = self._next_batch(embedder.tokens_max)
             if not batch:
@@ -205,7 +236,7 @@ class Batcher:
         chosen = choose_batch([min(work.tokens, text_tokens_max) for work in ahead], self._batch_tokens_max)
         left = set(range(len(ahead))).difference(chosen)
         waiting.extendleft(ahead[position] for position in sorted(left, reverse=True))
-        self._metrics.queued.set(self._waiting())
+        self._report_queue()
         return [ahead[position] for position in chosen]
 
     def _take_ahead(self, waiting: deque[_Work]) -> list[_Work]:

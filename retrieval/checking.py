@@ -3,23 +3,23 @@
 import numpy as np
 
 from retrieval.dense import DTYPES, DenseIndex
-from retrieval.indexes import CollectionIndexes
+from retrieval.lexical import LexicalIndex
 
 # A megabyte or two of vectors at a time.
 _COMPARED_ROWS = 1000
 
 
-def differences(indexes: CollectionIndexes, truth: dict[int, bytes]) -> list[str]:
+def differences(dense: DenseIndex, lexical: LexicalIndex, truth: dict[int, bytes]) -> list[str]:
     problems = [f"chunk {chunk_id} has no vector" for chunk_id, vector in truth.items() if not vector]
-    for leg, ids in (("dense", indexes.dense.ids()), ("lexical", indexes.lexical.ids())):
+    for leg, ids in (("dense", dense.ids()), ("lexical", lexical.ids())):
         if missing := truth.keys() - ids:
             problems.append(f"the {leg} index misses {len(missing)} chunks, such as {min(missing)}")
         if surplus := ids - truth.keys():
             problems.append(f"the {leg} index has {len(surplus)} chunks that are gone, such as {min(surplus)}")
-    different = _other_vectors(indexes.dense, truth)
+    different = _other_vectors(dense, truth)
     if different:
         problems.append(f"the dense index has other vectors for {len(different)} chunks, such as {different[0]}")
-    return problems + _list_problems(indexes.dense)
+    return problems + _list_problems(dense)
 
 
 def _other_vectors(dense: DenseIndex, truth: dict[int, bytes]) -> list[int]:

@@ -24,6 +24,8 @@ from shared.retrieval_messages import (
     JobPage,
     JobsQuery,
     Rebuilt,
+    ReindexAnswer,
+    ReindexRequest,
     SearchAnswer,
     SearchRequest,
     UploadForm,
@@ -35,10 +37,12 @@ _DOCUMENTS = _COLLECTION + "/documents"
 
 
 async def info(service: RetrievalService, _call: Call[None, None]) -> Info:
-    loaded = service.batcher.is_loaded
-    embedder = await service.batcher.embedder() if loaded else None
+    default = service.models.default
+    embedder = await default.embedder() if default.is_loaded else None
     details: dict[str, Any] = {
         "model": service.settings.model,
+        "models": list(service.models.allowed),
+        "models_loaded": service.models.loaded(),
         "embedding_backend": embedder.backend if embedder else None,
         "embedding_precision": embedder.precision if embedder else None,
         "dimensions": embedder.dimensions if embedder else None,
@@ -68,6 +72,18 @@ async def delete_collection(service: RetrievalService, call: Call[None, None]) -
 
 async def rebuild(service: RetrievalService, call: Call[None, None]) -> Rebuilt:
     return await service.rebuild(call.principal.tenant, call.path["collection"])
+
+
+async def reindex(service: RetrievalService, call: Call[ReindexRequest, None]) -> Reply:
+    return Reply(202, await service.reindex(call.principal.tenant, call.path["collection"], call.body))
+
+
+async def discard_reindex(service: RetrievalService, call: Call[None, None]) -> Collection:
+    return await service.discard_reindex(call.principal.tenant, call.path["collection"])
+
+
+async def flip(service: RetrievalService, call: Call[None, None]) -> Collection:
+    return await service.flip(call.principal.tenant, call.path["collection"])
 
 
 async def add_documents(service: RetrievalService, call: Call[IngestRequest, None]) -> Reply:
@@ -174,6 +190,28 @@ ROUTES = (
         rebuild,
         {200: Rebuilt},
         takes_long=True,
+    ),
+    _write(
+        "POST",
+        _COLLECTION + "/reindex",
+        "Build another model beside the serving one, and let it serve when it is ready",
+        reindex,
+        {202: ReindexAnswer},
+        body=ReindexRequest,
+    ),
+    _write(
+        "DELETE",
+        _COLLECTION + "/reindex",
+        "Let go of the model beside the serving one",
+        discard_reindex,
+        {200: Collection},
+    ),
+    _write(
+        "POST",
+        _COLLECTION + "/flip",
+        "Change the serving model for the one beside it, or back",
+        flip,
+        {200: Collection},
     ),
     _write(
         "POST",

@@ -1,8 +1,10 @@
 """Both legs of one collection while it is open, and how they catch up with the truth."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import hashlib
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -23,41 +25,58 @@ _CHANGES_PER_STEP: Final = 2000
 AfterStep = Callable[[], Awaitable[None]]
 
 
+@dataclass(slots=True)
+class DenseLeg:
+    """The vectors of one model. `snapshot_sequence` is where its snapshot stands, None without one."""
+
+    model: str
+    index: DenseIndex
+    snapshot_sequence: int | None = None
+
+    @property
+    def durable_sequence(self) -> int:
+        """Without a snapshot it starts from the chunks, and needs no history."""
+        return self.index.sequence if self.snapshot_sequence is None else self.snapshot_sequence
+
+
 class CollectionIndexes:
     """Both legs of one collection, and the way to wait for them.
 
-    `users` counts those that must not have it closed under them. `snapshot_sequence` is where the dense leg's snapshot
-    stands, None without one.
+    There is a dense leg for each model that every chunk has a vector of: the one that serves, and one that stands beside
+    it and could serve at once. `users` counts those that must not have the collection closed under them; `pins` those who
+    need all of its history.
     """
 
-    def __init__(
-        self, row: CollectionRow, dense: DenseIndex, lexical: LexicalIndex, *, snapshot_sequence: int | None = None
-    ) -> None:
+    def __init__(self, row: CollectionRow, legs: Iterable[DenseLeg], lexical: LexicalIndex) -> None:
         self.row = row
-        self.dense = dense
+        # Replaced, never changed: searches look into it from their threads.
+        self.legs = {leg.model: leg for leg in legs}
         self.lexical = lexical
-        self.snapshot_sequence = snapshot_sequence
         self.advanced = asyncio.Condition()
         self.applying = asyncio.Lock()
         self.behind = asyncio.Event()
         self.users = 0
+        self.pins = 0
         self.used_at = 0.0
         self.is_rebuilding = False
         self.is_dropped = False
 
     @property
+    def dense(self) -> DenseIndex:
+        """Of the model that served when this was last looked up."""
+        return self.legs[self.row.model].index
+
+    @property
     def sequence(self) -> int:
-        """What both legs have taken in."""
-        return min(self.dense.sequence, self.lexical.sequence)
+        """What all legs have taken in."""
+        return min(self.lexical.sequence, *(leg.index.sequence for leg in self.legs.values()))
 
     @property
     def durable_sequence(self) -> int:
-        """What would still be there after a crash, or can be read from the truth without any history: a dense leg
-        without a snapshot starts from the chunks."""
-        if self.is_rebuilding:
+        """What would still be there after a crash, or can be read from the truth without any history."""
+        if self.pins:
             return 0
-        dense = self.dense.sequence if self.snapshot_sequence is None else self.snapshot_sequence
-        return min(dense, self.lexical.sequence)
+        return min(self.lexical.sequence, *(leg.durable_sequence for leg in self.legs.values()))
 
     async def announce(self) -> None:
         async with self.advanced:
@@ -74,10 +93,8 @@ class CatchingUp:
 
     async def both(self, indexes: CollectionIndexes, *, until: int | None) -> None:
         """Applies what is missing to each leg, side by side."""
-        await asyncio.gather(self._dense(indexes, until), self._lexical(indexes, until))
-
-    async def _dense(self, indexes: CollectionIndexes, until: int | None) -> None:
-        await self.dense_leg(indexes.row, indexes.dense, until, after_step=indexes.announce)
+        dense = (self.dense_leg(indexes.row, leg, until, after_step=indexes.announce) for leg in indexes.legs.values())
+        await asyncio.gather(self._lexical(indexes, until), *dense)
 
     async def _lexical(self, indexes: CollectionIndexes, until: int | None) -> None:
         try:
@@ -87,16 +104,14 @@ class CatchingUp:
             await run_in(self._threads, indexes.lexical.clear)
             await self.lexical_leg(indexes.row, indexes.lexical, until, after_step=indexes.announce)
 
-    async def dense_leg(
-        self, row: CollectionRow, dense: DenseIndex, until: int | None, *, after_step: AfterStep
-    ) -> None:
-        if dense.sequence == 0:
-            await self._list_vectors(row, dense)
+    async def dense_leg(self, row: CollectionRow, leg: DenseLeg, until: int | None, *, after_step: AfterStep) -> None:
+        if leg.index.sequence == 0:
+            await self._list_vectors(row, leg)
             await after_step()
         while changes := await self._history.vector_changes(
-            row.id, row.model, after=dense.sequence, until=until, limit=_CHANGES_PER_STEP
+            row.id, leg.model, after=leg.index.sequence, until=until, limit=_CHANGES_PER_STEP
         ):
-            await run_in(self._threads, dense.apply, changes)
+            await run_in(self._threads, leg.index.apply, changes)
             await after_step()
 
     async def lexical_leg(
@@ -112,14 +127,14 @@ class CatchingUp:
             await run_in(self._threads, lexical.apply, changes)
             await after_step()
 
-    async def _list_vectors(self, row: CollectionRow, dense: DenseIndex) -> None:
+    async def _list_vectors(self, row: CollectionRow, leg: DenseLeg) -> None:
         """Pages are read while writes go on: what came or went after the first is in the history that follows it."""
         after, sequence = 0, (await self._listings.standing(row.id)).sequence
         while True:
-            page = await self._listings.vectors(row.id, row.model, after=after, limit=_CHANGES_PER_STEP)
+            page = await self._listings.vectors(row.id, leg.model, after=after, limit=_CHANGES_PER_STEP)
             is_last = len(page.added_ids) < _CHANGES_PER_STEP
             reached = sequence if is_last else 0
-            await run_in(self._threads, dense.apply, VectorChanges(reached, page.added_ids, page.added_vectors, []))
+            await run_in(self._threads, leg.index.apply, VectorChanges(reached, page.added_ids, page.added_vectors, []))
             if is_last:
                 return
             after = page.added_ids[-1]
@@ -136,7 +151,13 @@ class CatchingUp:
             after = page.added[-1].chunk_id
 
 
-def dense_folder(directory: Path, collection_id: int) -> Path:
+def dense_folder(directory: Path, collection_id: int, model: str) -> Path:
+    """A model's name may be a path, and as long as one."""
+    return dense_folders(directory, collection_id) / hashlib.sha256(model.encode()).hexdigest()[:16]
+
+
+def dense_folders(directory: Path, collection_id: int) -> Path:
+    """Of all models."""
     return directory / "dense" / str(collection_id)
 
 

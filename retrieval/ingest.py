@@ -15,13 +15,13 @@ from prometheus_client import CollectorRegistry, Counter
 from retrieval.backpressure import retry_delay_s
 from retrieval.conversion.converter import Converter
 from retrieval.conversion.limits import Unreadable
-from retrieval.embedder import Embedder
 from retrieval.job_feed import Progress
 from retrieval.job_items import Commit, JobItems, RunningJob
+from retrieval.models import Models
 from retrieval.preparing import content_hash, prepare
 from retrieval.projections import Projections
 from retrieval.records import Item, Outcome, PreparedDocument
-from retrieval.store import Store, commit_document, commit_unchanged
+from retrieval.store import ModelsChanged, Store, commit_document, commit_unchanged
 from retrieval.vectorizing import Vectorizer
 from shared.errors import Internal, InvalidFields, Overloaded, ServiceError, Unavailable
 from shared.threads import run_in
@@ -35,6 +35,7 @@ class Ingest:
         store: Store,
         items: JobItems,
         projections: Projections,
+        models: Models,
         vectorizer: Vectorizer,
         converter: Converter,
         *,
@@ -45,6 +46,7 @@ class Ingest:
         self._store = store
         self._items = items
         self._projections = projections
+        self._models = models
         self._vectorizer = vectorizer
         self._converter = converter
         self._threads = threads
@@ -53,14 +55,14 @@ class Ingest:
         self._chunks = Counter("diptych_chunks", "Chunks stored.", registry=registry)
         self._put_off = Counter("diptych_ingest_retries", "Documents put off to be tried again.", registry=registry)
 
-    async def run_item(self, job: RunningJob, ordinal: int, embedder: Embedder, progress: Progress) -> None:
+    async def run_item(self, job: RunningJob, ordinal: int, progress: Progress) -> None:
         """From a pending item to an ended one, or to one that is tried again later. Raises Unavailable where the database
         cannot be written."""
         item = await self._items.claim(job, ordinal)
         progress.touch()
         if item is None:
             return
-        outcome = await self._outcome(item, embedder, progress)
+        outcome = await self._outcome(item, progress)
         progress.touch()
         if outcome is None:
             return
@@ -69,9 +71,9 @@ class Ingest:
             self._chunks.inc(outcome.chunks)
             await self._projections.advance(item.collection)
 
-    async def _outcome(self, item: Item, embedder: Embedder, progress: Progress) -> Outcome | None:
+    async def _outcome(self, item: Item, progress: Progress) -> Outcome | None:
         try:
-            return await self._items.end(item, await self._prepare_commit(item, embedder, progress))
+            return await self._stored(item, progress)
         except (Unavailable, Overloaded, Internal) as error:
             reason = str(error)
         except ServiceError as error:
@@ -84,30 +86,42 @@ class Ingest:
         log.warning("document_put_off", collection_id=item.collection.id, attempt=item.attempt)
         return await self._items.put_off(item, reason, retry_delay_s(item.attempt, self._retry_s))
 
-    async def _prepare_commit(self, item: Item, embedder: Embedder, progress: Progress) -> Commit:
-        """Everything that takes time, so that the transaction only writes."""
+    async def _stored(self, item: Item, progress: Progress) -> Outcome | None:
+        """Everything that takes time comes first, so that the transaction only writes."""
         row = item.collection
         digest = await run_in(self._threads, content_hash, item.document, row.chunking)
         if await self._store.stored_hash(row.id, item.document_id) == digest:
-            return partial(commit_unchanged, item=item)
-        prepared = await self._prepared(item, embedder, progress)
+            return await self._items.end(item, partial(commit_unchanged, item=item))
+        prepared = await self._prepared(item, progress)
         progress.touch()
-        vectors = await self._vectorizer.vectors(item, prepared, progress.embedded)
-        return partial(commit_document, item=item, prepared=prepared, vectors=vectors, digest=digest)
+        vectors: dict[str, list[bytes]] = {}
+        while True:
+            # Asked again each time: the collection's models may change while a document is being embedded.
+            wanted = (await self._store.current(row)).written_models
+            missing = [model for model in wanted if model not in vectors]
+            vectors |= await self._vectorizer.vectors(item, prepared, missing, progress.embedded)
+            commit: Commit = partial(commit_document, item=item, prepared=prepared, vectors=vectors, digest=digest)
+            try:
+                return await self._items.end(item, commit)
+            except ModelsChanged:
+                log.info("document_embedded_again", collection_id=row.id)
 
-    async def _prepared(self, item: Item, embedder: Embedder, progress: Progress) -> PreparedDocument:
+    async def _prepared(self, item: Item, progress: Progress) -> PreparedDocument:
         """Raises InvalidFields for a document that cannot be read, whatever went wrong with it."""
         try:
             parsed = await self._converter.convert(item.document)
             progress.touch()
+            # What one of the models could not read whole would be lost to it, also after a flip.
+            models = (await self._store.current(item.collection)).written_models
+            embedders = [await self._models.embedder(model) for model in models]
             return await run_in(
                 self._threads,
                 prepare,
                 item.document,
                 parsed,
                 item.collection.chunking,
-                token_starts=embedder.token_starts,
-                model_tokens_max=embedder.tokens_max,
+                token_starts=embedders[0].token_starts,
+                model_tokens_max=min(embedder.tokens_max for embedder in embedders),
             )
         except Unreadable as error:
             raise InvalidFields(str(error)) from error

@@ -16,7 +16,7 @@ import msgspec
 from retrieval.backpressure import Amount, DrainRate
 from retrieval.records import CollectionRow, Item, Outcome
 from shared.database import Database
-from shared.retrieval_messages import DocumentIn
+from shared.retrieval_messages import DocumentIn, JobKind
 
 Commit = Callable[[sqlite3.Connection], Outcome]
 
@@ -30,6 +30,7 @@ class RunningJob:
     id: str
     accepted: int
     collection: CollectionRow
+    kind: JobKind = "ingest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +148,7 @@ class JobItems:
             )
         )
 
-    async def save_vectors(self, item: Item, vectors: dict[bytes, bytes]) -> None:
+    async def save_vectors(self, item: Item, model: str, vectors: dict[bytes, bytes]) -> None:
         """Makes vectors of an unfinished document durable, by hash of their text: a restart will not embed them again."""
         hashes, joined = b"".join(vectors), b"".join(vectors.values())
 
@@ -155,19 +156,19 @@ class JobItems:
             if _is_held(connection, item):
                 connection.execute(
                     "INSERT INTO embedded (job, ordinal, model, hashes, vectors) VALUES (?, ?, ?, ?, ?)",
-                    (item.accepted, item.ordinal, item.collection.model, hashes, joined),
+                    (item.accepted, item.ordinal, model, hashes, joined),
                 )
 
         await self._database.write(unit)
 
-    async def saved_vectors(self, item: Item) -> dict[bytes, bytes]:
+    async def saved_vectors(self, item: Item, model: str) -> dict[bytes, bytes]:
         """What an earlier attempt saved, by hash of the text."""
 
         def unit(connection: sqlite3.Connection) -> dict[bytes, bytes]:
             found: dict[bytes, bytes] = {}
             rows = connection.execute(
                 "SELECT hashes, vectors FROM embedded WHERE job = ? AND ordinal = ? AND model = ?",
-                (item.accepted, item.ordinal, item.collection.model),
+                (item.accepted, item.ordinal, model),
             )
             for hashes, vectors in rows:
                 count = len(hashes) // _HASH_BYTES

@@ -21,8 +21,6 @@ import structlog
 from prometheus_client import CollectorRegistry, Gauge
 
 from retrieval.backpressure import retry_delay_s
-from retrieval.batcher import Batcher
-from retrieval.embedder import Embedder
 from retrieval.fairness import FairGate
 from retrieval.ingest import Ingest
 from retrieval.job_feed import JobFeed, Progress
@@ -30,6 +28,7 @@ from retrieval.job_items import JobItems, Pending, RunningJob
 from retrieval.jobs import Jobs
 from retrieval.projections import Projections
 from retrieval.records import CollectionRow
+from retrieval.reindexing import Reindexer
 from retrieval.store import Store
 from shared.errors import NotFound, ServiceError
 from shared.retrieval_messages import TERMINAL, DocumentIn, Job
@@ -85,7 +84,7 @@ class JobRunner:
         ingest: Ingest,
         feed: JobFeed,
         projections: Projections,
-        batcher: Batcher,
+        reindexer: Reindexer,
         *,
         limits: Limits,
         registry: CollectorRegistry,
@@ -96,7 +95,7 @@ class JobRunner:
         self._ingest = ingest
         self._feed = feed
         self._projections = projections
-        self._batcher = batcher
+        self._reindexer = reindexer
         self._limits = limits
         self._metrics = QueueMetrics(registry)
         everything = limits.jobs_in_flight_max * limits.documents_in_flight_max
@@ -108,7 +107,7 @@ class JobRunner:
     async def start(self, rows: Sequence[CollectionRow]) -> None:
         """Takes up what a stop or crash left unfinished. Whoever had a lease is dead: the database has one owner."""
         for job in await self._jobs.unfinished(rows):
-            self._launch(job)
+            self.launch(job)
         self._keeper = asyncio.create_task(self._keep(), name="keep-leases")
 
     async def close(self) -> None:
@@ -126,7 +125,7 @@ class JobRunner:
     ) -> str:
         """The id of a job that is durable when this returns. Raises Overloaded."""
         job = await self._jobs.accept(tenant, collection, documents, model=model)
-        self._launch(job)
+        self.launch(job)
         return job.id
 
     async def wait(self, job_id: str, timeout_s: float) -> None:
@@ -142,6 +141,8 @@ class JobRunner:
         run = self._runs.get(job_id)
         if job.status == "cancelled" and run is not None and run.task is not None:
             run.task.cancel()
+            if job.kind == "reindex":  # what was begun in the indexes is undone after it
+                await asyncio.wait({run.task})
         self._feed.changed(job_id)
         return job
 
@@ -152,7 +153,8 @@ class JobRunner:
             await self._launch_again({job_id})
         return job
 
-    def _launch(self, job: RunningJob) -> None:
+    def launch(self, job: RunningJob) -> None:
+        """Begins an accepted job, or tells its task that there is more of it."""
         run = self._runs.get(job.id)
         if run is not None:
             run.woken.set()
@@ -166,7 +168,7 @@ class JobRunner:
         rows = await self._store.every_collection()
         for job in await self._jobs.unfinished(rows):
             if job.id in job_ids:
-                self._launch(job)
+                self.launch(job)
 
     def _ended(self, run: _Run, task: "asyncio.Task[None]") -> None:
         if self._runs.get(run.job.id) is not run:  # taken over, or the service closes
@@ -175,7 +177,7 @@ class JobRunner:
         self._feed.ended(run.job.id)
         self._metrics.unfinished.set(len(self._runs))
         if run.woken.is_set() and not task.cancelled():
-            self._launch(run.job)
+            self.launch(run.job)
 
     async def _work(self, run: _Run) -> None:
         failures = 0
@@ -194,19 +196,21 @@ class JobRunner:
 
     async def _work_through(self, run: _Run) -> None:
         """Returns when the job has ended, or is not ours any more."""
-        embedder = await self._batcher.embedder()
         await self._jobs.take(run.job, self._limits.lease_s)
         run.progress.touch()
+        if run.job.kind == "reindex":
+            await self._reindexer.run(run.job, run.progress)
+            return
         while True:
             run.woken.clear()
             if pending := await self._items.pending(run.job):
-                await self._run_pending(run, pending, embedder)
+                await self._run_pending(run, pending)
                 continue
             await self._projections.reach(run.job.collection)
             if await self._jobs.finish(run.job):
                 return
 
-    async def _run_pending(self, run: _Run, pending: Sequence[Pending], embedder: Embedder) -> None:
+    async def _run_pending(self, run: _Run, pending: Sequence[Pending]) -> None:
         """What is due, or a wait until something is."""
         now = time.time()
         due = [each for each in pending if each.retry_at <= now]
@@ -220,34 +224,34 @@ class JobRunner:
         tenant = run.job.collection.tenant
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._run_alone(run, suspects, embedder))
+                group.create_task(self._run_alone(run, suspects))
                 for each in due:
                     if each.is_suspect:
                         continue
                     await slots.acquire()
                     await self._gate.acquire(tenant)
-                    task = group.create_task(self._run_item(run, each, embedder))
+                    task = group.create_task(self._run_item(run, each))
                     # Not inside the task: one that is cancelled before its first step runs nothing of itself.
                     task.add_done_callback(lambda _: slots.release())
                     task.add_done_callback(lambda _: self._gate.release(tenant))
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from failures
 
-    async def _run_alone(self, run: _Run, suspects: Sequence[Pending], embedder: Embedder) -> None:
+    async def _run_alone(self, run: _Run, suspects: Sequence[Pending]) -> None:
         tenant = run.job.collection.tenant
         for each in suspects:
             async with self._alone:
                 await self._gate.acquire(tenant)
                 try:
-                    await self._run_item(run, each, embedder)
+                    await self._run_item(run, each)
                 finally:
                     self._gate.release(tenant)
 
-    async def _run_item(self, run: _Run, item: Pending, embedder: Embedder) -> None:
+    async def _run_item(self, run: _Run, item: Pending) -> None:
         key = (run.job.accepted, item.ordinal)
         run.progress.touch()
         run.claimed.add(key)
-        await self._ingest.run_item(run.job, item.ordinal, embedder, run.progress)
+        await self._ingest.run_item(run.job, item.ordinal, run.progress)
         # Kept when it raises: then the attempt was cut short, and is given back.
         run.claimed.discard(key)
 

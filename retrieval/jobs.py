@@ -16,6 +16,7 @@ import msgspec
 from retrieval.backpressure import Amount, DrainRate, excess_of
 from retrieval.job_items import RunningJob
 from retrieval.records import CollectionRow
+from retrieval.reporting import reindex_of_job
 from retrieval.store import put_collection
 from shared.database import Database
 from shared.errors import NotFound, Overloaded
@@ -26,6 +27,7 @@ from shared.retrieval_messages import (
     IngestResult,
     ItemError,
     Job,
+    JobKind,
     JobStatus,
 )
 
@@ -112,10 +114,12 @@ class Jobs:
 
         def unit(connection: sqlite3.Connection) -> list[RunningJob]:
             found = connection.execute(
-                "SELECT id, accepted, collection_id FROM jobs WHERE status IN ('queued', 'running') ORDER BY accepted"
+                "SELECT id, accepted, collection_id, kind FROM jobs WHERE status IN ('queued', 'running') ORDER BY accepted"
             )
             return [
-                RunningJob(id=row[0], accepted=row[1], collection=by_id[row[2]]) for row in found if row[2] in by_id
+                RunningJob(id=row[0], accepted=row[1], collection=by_id[row[2]], kind=row[3])
+                for row in found
+                if row[2] in by_id
             ]
 
         return await self._database.read(unit)
@@ -200,11 +204,11 @@ class Jobs:
         """What has been stored stays. A job that has ended is left as it is. Raises NotFound."""
 
         def unit(connection: sqlite3.Connection) -> Job:
-            connection.execute(
+            is_ended_here = connection.execute(
                 "UPDATE jobs SET status = 'cancelled', updated_at = ? "
                 "WHERE tenant = ? AND id = ? AND status IN ('queued', 'running')",
                 (_now(), tenant, job_id),
-            )
+            ).rowcount
             job = _job(connection, tenant, job_id)
             if job.status == "cancelled":
                 connection.execute(
@@ -215,6 +219,13 @@ class Jobs:
                 )
                 connection.execute(
                     "DELETE FROM embedded WHERE job = (SELECT accepted FROM jobs WHERE id = ?)", (job_id,)
+                )
+            if is_ended_here:
+                connection.execute(
+                    "UPDATE collections SET beside_status = 'cancelled' WHERE beside_status IN ('building', 'filled') "
+                    "AND (id, beside_model) = (SELECT r.collection_id, r.model FROM reindexes r "
+                    "JOIN jobs j ON j.accepted = r.job WHERE j.id = ?)",
+                    (job_id,),
                 )
             return _job(connection, tenant, job_id)
 
@@ -319,7 +330,7 @@ def _job(connection: sqlite3.Connection, tenant: str, job_id: str) -> Job:
     return _describe(connection, found)
 
 
-def _describe(connection: sqlite3.Connection, row: tuple[int, str, str, str, JobStatus, int, str, str]) -> Job:
+def _describe(connection: sqlite3.Connection, row: tuple[int, str, JobKind, str, JobStatus, int, str, str]) -> Job:
     rows = connection.execute(
         "SELECT status, count(*), sum(chunks) FROM job_items WHERE job = ? GROUP BY status", (row[0],)
     ).fetchall()
@@ -332,16 +343,20 @@ def _describe(connection: sqlite3.Connection, row: tuple[int, str, str, str, Job
         f"SELECT {_ERROR} FROM job_items WHERE job = ? AND status = 'failed' ORDER BY ordinal LIMIT ?",
         (row[0], _ERRORS_SHOWN_MAX),
     )
+    reindex, chunks = (
+        reindex_of_job(connection, row[0]) if row[2] == "reindex" else (None, sum(each[2] for each in rows))
+    )
     return Job(
         id=row[1],
-        kind="ingest",
+        kind=row[2],
         collection=row[3],
         status=row[4],
         total=row[5],
-        done=sum(ended.values()),
+        done=sum(ended.values()) if reindex is None else chunks,
         **ended,
         dead=dead,
-        chunks=sum(chunks for _, _, chunks in rows),
+        chunks=chunks,
+        reindex=reindex,
         errors=[_error(error) for error in errors],
         created_at=datetime.fromisoformat(row[6]),
         updated_at=datetime.fromisoformat(row[7]),

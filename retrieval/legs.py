@@ -6,12 +6,13 @@ its lexical leg asked ahead.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
+from retrieval.dense import DenseIndex
 from retrieval.filtering import ChunkIds, Resolved
 from retrieval.hybrid import fuse_best, levels_of_dense, levels_of_lexical
 from retrieval.indexes import CollectionIndexes
@@ -22,6 +23,10 @@ from shared.retrieval_messages import CollectionPlan, FilterPlan, Fusion, Lexica
 from shared.vectors import Float32Array
 
 STAGES: Final = ("resolve", "filter", "embed", "dense", "lexical", "fuse", "rerank", "fetch")
+
+
+# Of one query, by the name of the model.
+Vectors = Mapping[str, Float32Array]
 
 
 class DamagedCollection(DiptychError):
@@ -52,10 +57,13 @@ class Clock:
 class Searched:
     """One collection in one search: what a filter leaves of it, and what its legs found, best first.
 
-    `sequence` is read before the legs are asked: what they answer holds every change up to it, and maybe more."""
+    Model and index are those that served when the search began, whatever serves by now. `sequence` is read before the legs
+    are asked: what they answer holds every change up to it, and maybe more."""
 
     indexes: CollectionIndexes
     sequence: int
+    model: str
+    index: DenseIndex
     resolved: Resolved | None = None
     narrowing: LexicalNarrowing = "off"
     dense: dict[int, float] = field(default_factory=dict)
@@ -79,9 +87,10 @@ class Searched:
 
     def plan(self, request: SearchRequest) -> CollectionPlan:
         """Who was asked, and how."""
-        dense = self.indexes.dense
+        dense = self.index
         return CollectionPlan(
             collection=self.indexes.row.name,
+            model=self.model,
             dense="off"
             if request.mode == "lexical"
             else dense.plan(None if self.allowed is None else len(self.allowed)),
@@ -124,6 +133,7 @@ class Legs:
         self._candidates = request.candidates
         self._fusion = fusion
         self._clock = clock
+        self._models: set[str] = set()
         self._dense: dict[int, float] = {}
         self._lexical: dict[int, float] = {}
         self._dense_levels: dict[int, float] = {}
@@ -142,17 +152,17 @@ class Legs:
                     with _named(each.indexes):
                         each.ask_lexical(self._query, self._candidates)
 
-    def ask(self, searched: Sequence[Searched], vector: Float32Array | None) -> None:
+    def ask(self, searched: Sequence[Searched], vectors: Vectors) -> None:
         """Both legs, the lexical one where it was not asked ahead. Raises DamagedCollection."""
         self.ask_lexical([each for each in searched if each.lexical is None])
-        if vector is not None:
+        if vectors:
             with self._clock.timing("dense"):
                 for each in searched:
                     if not each.is_empty:
-                        each.dense = each.indexes.dense.search(vector, self._candidates, each.allowed)
+                        each.dense = each.index.search(vectors[each.model], self._candidates, each.allowed)
         with self._clock.timing("fuse"):
             for each in searched:
-                self._take(each, vector)
+                self._take(each, vectors.get(each.model))
             if not self._is_alone:
                 self._trim()
 
@@ -170,15 +180,24 @@ class Legs:
                 return Fused(order, dense, lexical, weight)
             return Fused(fuse(dense, lexical, method=fusion.method, alpha=fusion.alpha, k=fusion.k), dense, lexical)
 
+    def _best_dense(self) -> dict[int, float]:
+        """Cosines of several models say nothing about each other; levels do, where there are any."""
+        is_one_model = len(self._models) <= 1
+        if is_one_model or not self._dense_levels:
+            return _best(self._dense, self._candidates)
+        chosen = _best(_kept(self._dense_levels, self._dense.keys()), self._candidates)
+        return {chunk_id: self._dense[chunk_id] for chunk_id in chosen}
+
     def _take(self, searched: Searched, vector: Float32Array | None) -> None:
         """Levels are comparable between collections, each being measured by its own."""
         dense, lexical = searched.dense, searched.lexical or {}
+        self._models.add(searched.model)
         self._dense |= dense
         self._lexical |= lexical
         if self._mode != "hybrid" or self._fusion.method != "adaptive" or searched.is_empty:
             return
         if vector is not None:
-            self._dense_levels |= levels_of_dense(searched.indexes.dense, vector, dense, lexical)
+            self._dense_levels |= levels_of_dense(searched.index, vector, dense, lexical)
         if self._query is None:
             return
         is_complete, index = len(lexical) < self._candidates, searched.indexes.lexical
@@ -192,7 +211,7 @@ class Legs:
 
     def _trim(self) -> None:
         """To the candidates of all collections together: a search over thousands holds no more than that."""
-        self._dense, self._lexical = _best(self._dense, self._candidates), _best(self._lexical, self._candidates)
+        self._dense, self._lexical = self._best_dense(), _best(self._lexical, self._candidates)
         chosen = self._dense.keys() | self._lexical.keys()
         self._dense_levels = _kept(self._dense_levels, chosen)
         self._lexical_levels = _kept(self._lexical_levels, chosen)

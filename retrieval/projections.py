@@ -22,13 +22,20 @@ from typing import Final
 import structlog
 
 from retrieval import dense_files
-from retrieval.batcher import Batcher
 from retrieval.checking import differences
 from retrieval.dense import DenseIndex
 from retrieval.history import History
-from retrieval.indexes import CatchingUp, CollectionIndexes, dense_folder, lexical_folder
+from retrieval.indexes import (
+    CatchingUp,
+    CollectionIndexes,
+    DenseLeg,
+    dense_folder,
+    dense_folders,
+    lexical_folder,
+)
 from retrieval.lexical import LexicalIndex
 from retrieval.listings import Listings
+from retrieval.models import Models
 from retrieval.records import CollectionRow
 from retrieval.settings import RetrievalSettings
 from retrieval.store import Store
@@ -57,7 +64,7 @@ class Projections:
         self,
         store: Store,
         history: History,
-        batcher: Batcher,
+        models: Models,
         settings: RetrievalSettings,
         *,
         threads: ThreadPoolExecutor,
@@ -66,7 +73,7 @@ class Projections:
         self._store = store
         self._history = history
         self._listings = Listings(store.database)
-        self._batcher = batcher
+        self._models = models
         self._settings = settings
         self._directory = settings.directory
         self._threads = threads
@@ -112,7 +119,7 @@ class Projections:
 
     async def in_slices(
         self, rows: Sequence[CollectionRow], *, skip_deleted: bool
-    ) -> AsyncGenerator[list[CollectionIndexes]]:
+    ) -> AsyncGenerator[list[tuple[CollectionRow, CollectionIndexes]]]:
         """Some of the collections at a time, held until the next are asked for, so that thousands are never open at once.
 
         Close the iterator (`contextlib.aclosing`), or the last ones stay held for a while. Raises NotFound for a collection
@@ -126,7 +133,7 @@ class Projections:
                 held = []
                 for row in some:
                     try:
-                        held.append(await stack.enter_async_context(self.using(row)))
+                        held.append((row, await stack.enter_async_context(self.using(row))))
                     except NotFound:
                         if not skip_deleted:
                             raise
@@ -159,13 +166,46 @@ class Projections:
         async with self.using(row) as indexes:
             if indexes.is_rebuilding:
                 return indexes
-            indexes.is_rebuilding = True  # keeps the history that the new ones still have to follow
+            indexes.is_rebuilding = True
+            indexes.pins += 1  # keeps the history that the new ones still have to follow
             try:
                 await self._rebuild(indexes)
             finally:
                 indexes.is_rebuilding = False
+                indexes.pins -= 1
             self._tender.tend(indexes)
             return indexes
+
+    async def open_beside(self, row: CollectionRow, model: str) -> CollectionIndexes:
+        """Makes the index of a model that every chunk has a vector of, and returns when it is as good as the serving one.
+        Searches and writes go on."""
+        async with self.using(row) as indexes:
+            if model not in indexes.legs:
+                indexes.pins += 1
+                try:
+                    await self._add_leg(indexes, model)
+                finally:
+                    indexes.pins -= 1
+            await self._tender.until_tended(indexes)
+            return indexes
+
+    async def close_beside(self, row: CollectionRow, model: str) -> None:
+        """Lets go of the index of a model that no longer serves, with its files. Idempotent."""
+        task = self._open.get(row.id)
+        if task is not None:
+            await asyncio.gather(task, return_exceptions=True)
+            if not _has_failed(task):
+                indexes = task.result()
+                async with indexes.applying:
+                    indexes.legs = {name: leg for name, leg in indexes.legs.items() if name != model}
+                await indexes.announce()
+        await asyncio.to_thread(dense_files.remove, dense_folder(self._directory, row.id, model))
+
+    def follow_row(self, row: CollectionRow) -> None:
+        """Another model serves now."""
+        task = self._open.get(row.id)
+        if task is not None and task.done() and not _has_failed(task):
+            task.result().row = row
 
     async def drop(self, row: CollectionRow) -> None:
         """Closes the collection's indexes and removes their files. Idempotent."""
@@ -175,7 +215,7 @@ class Projections:
             if not _has_failed(task):
                 await self._drop_opened(task.result())
         self._tender.forget(row.id)
-        for folder in (lexical_folder(self._directory, row.id), dense_folder(self._directory, row.id)):
+        for folder in (lexical_folder(self._directory, row.id), dense_folders(self._directory, row.id)):
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
     async def renew(self, row: CollectionRow) -> None:
@@ -202,23 +242,31 @@ class Projections:
 
     async def check(self, row: CollectionRow) -> tuple[int, list[Finding]]:
         """How many chunks were compared with the truth, and every difference found. Writes wait meanwhile."""
+        problems: list[str] = []
         async with self.using(row) as indexes, indexes.applying:
-            sequence, truth = await self._history.truth(row.id, row.model)
-            await self._catching_up.both(indexes, until=sequence)
-            problems = await run_in(self._threads, differences, indexes, truth)
-            problems += await run_in(self._threads, dense_files.problems, dense_folder(self._directory, row.id))
+            for leg in indexes.legs.values():
+                sequence, truth = await self._history.truth(row.id, leg.model)
+                await self._catching_up.both(indexes, until=sequence)
+                found = await run_in(self._threads, differences, leg.index, indexes.lexical, truth)
+                folder = dense_folder(self._directory, row.id, leg.model)
+                found += await run_in(self._threads, dense_files.problems, folder)
+                problems += found if leg.model == indexes.row.model else [f"{leg.model}: {each}" for each in found]
         where = f"{row.tenant}/{row.name}"
-        return len(truth), [Finding(where=where, problem=problem) for problem in problems]
+        return len(truth), [Finding(where=where, problem=problem) for problem in dict.fromkeys(problems)]
 
     async def remove_orphans(self, rows: list[CollectionRow]) -> None:
-        """Files of collections that are gone: a crash may come between deleting a collection and its files."""
-        known = {str(row.id) for row in rows}
+        """Files of collections and models that are gone: a crash may come between deleting a collection and its files."""
+        known = {lexical_folder(self._directory, row.id) for row in rows}
+        known |= {dense_folder(self._directory, row.id, model) for row in rows for model in row.whole_models}
+        parents = {folder.parent for folder in known}
 
         def unit() -> None:
-            for leg in ("lexical", "dense"):
-                for folder in (self._directory / leg).glob("*"):
-                    if folder.name not in known:
-                        shutil.rmtree(folder, ignore_errors=True)
+            for folder in [*self._directory.glob("lexical/*"), *self._directory.glob("dense/*/*")]:
+                if folder not in known:
+                    shutil.rmtree(folder, ignore_errors=True)
+            for folder in self._directory.glob("dense/*"):
+                if folder not in parents:
+                    shutil.rmtree(folder, ignore_errors=True)
 
         await asyncio.to_thread(unit)
 
@@ -288,53 +336,71 @@ class Projections:
     async def _opened(self, row: CollectionRow) -> CollectionIndexes:
         """From their files, as far as these can be trusted."""
         standing = await self._listings.standing(row.id)
-        dimensions = (await self._batcher.embedder()).dimensions
         lexical = await run_in(self._threads, LexicalIndex, lexical_folder(self._directory, row.id), row.language)
         if lexical.sequence > standing.sequence or 0 < lexical.sequence < standing.pruned:
             log.warning("lexical_index_ahead", collection_id=row.id, index=lexical.sequence, truth=standing.sequence)
             await run_in(self._threads, lexical.clear)
-        dense, taken = await asyncio.to_thread(self._load_dense, row, dimensions)
-        if dense.sequence > standing.sequence or 0 < dense.sequence < standing.pruned:
-            log.warning("dense_index_ahead", collection_id=row.id, index=dense.sequence, truth=standing.sequence)
-            dense, taken = self._empty_dense(dimensions), None
-        return CollectionIndexes(row, dense, lexical, snapshot_sequence=taken)
+        legs = []
+        for model in row.whole_models:
+            leg = await self._empty_leg(model)
+            await asyncio.to_thread(self._load_dense, row, leg)
+            if leg.index.sequence > standing.sequence or 0 < leg.index.sequence < standing.pruned:
+                log.warning(
+                    "dense_index_ahead", collection_id=row.id, index=leg.index.sequence, truth=standing.sequence
+                )
+                leg = await self._empty_leg(model)
+            legs.append(leg)
+        return CollectionIndexes(row, legs, lexical)
 
-    def _load_dense(self, row: CollectionRow, dimensions: int) -> tuple[DenseIndex, int | None]:
-        index = self._empty_dense(dimensions)
+    def _load_dense(self, row: CollectionRow, leg: DenseLeg) -> None:
         try:
-            manifest = dense_files.load(dense_folder(self._directory, row.id), index, row.model)
+            manifest = dense_files.load(dense_folder(self._directory, row.id, leg.model), leg.index, leg.model)
         except dense_files.BadSnapshot as error:
             log.warning("dense_snapshot_damaged", collection_id=row.id, error=str(error))
-            return index, None
-        return index, manifest.sequence if manifest else None
+            return
+        leg.snapshot_sequence = manifest.sequence if manifest else None
 
-    def _empty_dense(self, dimensions: int) -> DenseIndex:
-        return DenseIndex(
-            dimensions,
+    async def _empty_leg(self, model: str) -> DenseLeg:
+        index = DenseIndex(
+            (await self._models.embedder(model)).dimensions,
             storage=self._settings.vector_storage,
             exact_chunks_max=self._settings.dense_exact_chunks_max,
         )
+        return DenseLeg(model, index)
+
+    async def _add_leg(self, indexes: CollectionIndexes, model: str) -> None:
+        leg = await self._empty_leg(model)
+        await self._catching_up.dense_leg(indexes.row, leg, None, after_step=_nothing)
+        async with indexes.applying:  # what came since the last look, while nothing new is applied
+            await self._catching_up.dense_leg(indexes.row, leg, None, after_step=_nothing)
+            if indexes.is_dropped:
+                raise NotFound(f"collection {indexes.row.name!r} was deleted meanwhile")
+            indexes.legs = {**indexes.legs, model: leg}
 
     async def _rebuild(self, indexes: CollectionIndexes) -> None:
         row = indexes.row
         folder = lexical_folder(self._directory, row.id)
         beside = folder.with_name(f"{row.id}.rebuilding")
         await asyncio.to_thread(shutil.rmtree, beside, ignore_errors=True)
-        dense = self._empty_dense(indexes.dense.dimensions)
+        legs = [await self._empty_leg(model) for model in indexes.legs]
         lexical = await run_in(self._threads, LexicalIndex, beside, row.language)
         catch_up = self._catching_up
-        await catch_up.dense_leg(row, dense, None, after_step=_nothing)
+        for leg in legs:
+            await catch_up.dense_leg(row, leg, None, after_step=_nothing)
         await catch_up.lexical_leg(row, lexical, None, after_step=_nothing)
         async with indexes.applying:  # what came since the last look, while nothing new is applied
-            await catch_up.dense_leg(row, dense, None, after_step=_nothing)
+            for leg in legs:
+                await catch_up.dense_leg(row, leg, None, after_step=_nothing)
             await catch_up.lexical_leg(row, lexical, None, after_step=_nothing)
             if indexes.is_dropped:
                 await asyncio.to_thread(shutil.rmtree, beside, ignore_errors=True)
                 raise NotFound(f"collection {row.name!r} was deleted meanwhile")
             # Searches that have the old files open go on reading them.
             indexes.lexical = await run_in(self._threads, partial(_put_in_place, beside, folder, row.language))
-            indexes.dense, indexes.snapshot_sequence = dense, None
-            await asyncio.to_thread(shutil.rmtree, dense_folder(self._directory, row.id), ignore_errors=True)
+            # One that came meanwhile is new anyway; one that went stays away.
+            indexes.legs = {**indexes.legs, **{leg.model: leg for leg in legs if leg.model in indexes.legs}}
+            for leg in legs:
+                await asyncio.to_thread(dense_files.remove, dense_folder(self._directory, row.id, leg.model))
         await indexes.announce()
 
     async def _follow(self, indexes: CollectionIndexes) -> None:

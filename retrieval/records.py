@@ -2,9 +2,28 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from shared.retrieval_messages import Chunking, DocumentIn, Fusion, IngestStatus, Language
 from shared.vectors import Float32Array
+
+# A `building` model gets vectors of old chunks one by one and of new ones as they come; a `filled` one has all and waits for
+# its index; a `ready` one may take over. One that `failed` or was `cancelled` gets nothing more, and keeps what it has.
+BesideStatus = Literal["building", "filled", "ready", "failed", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """The model that stands beside a collection's own: before a flip the new one, after it the old one."""
+
+    model: str
+    status: BesideStatus
+    overlap_at_10: float | None
+
+    @property
+    def is_whole(self) -> bool:
+        """Every chunk has a vector of it, and none may be stored without."""
+        return self.status in {"filled", "ready"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +37,19 @@ class CollectionRow:
     language: Language
     description: str
     created_at: datetime
+    beside: Beside | None = None
+
+    @property
+    def whole_models(self) -> tuple[str, ...]:
+        """Those that every chunk has a vector of, the serving one first."""
+        return (self.model, self.beside.model) if self.beside and self.beside.is_whole else (self.model,)
+
+    @property
+    def written_models(self) -> tuple[str, ...]:
+        """Those that new chunks get a vector of."""
+        if self.beside and (self.beside.is_whole or self.beside.status == "building"):
+            return (self.model, self.beside.model)
+        return (self.model,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,6 +40,12 @@ def m003_leases_and_retries(db: Database) -> None:
 
 
 @migrations()
+def m004_model_beside(db: Database) -> None:
+    for statement in _MODEL_BESIDE:
+        db.execute(statement)
+
+
+@migrations()
 def m005_language(db: Database) -> None:
     """What collections were analysed as before they could say."""
     db.execute("ALTER TABLE collections ADD COLUMN language TEXT NOT NULL DEFAULT 'en'")
@@ -187,4 +193,26 @@ _LEASES_AND_RETRIES = (
     )
     """,
     "CREATE INDEX embedded_by_item ON embedded (job, ordinal)",
+)
+
+_MODEL_BESIDE = (
+    # One model serves (`model`), at most one stands beside it (records.py, Beside).
+    "ALTER TABLE collections ADD COLUMN beside_model TEXT",
+    "ALTER TABLE collections ADD COLUMN beside_status TEXT",
+    "ALTER TABLE collections ADD COLUMN beside_overlap REAL",
+    # What a job of kind `reindex` is for, how many chunks it has done, and what came of it.
+    """
+    CREATE TABLE reindexes (
+        job INTEGER PRIMARY KEY REFERENCES jobs ON DELETE CASCADE, collection_id INTEGER NOT NULL, model TEXT NOT NULL,
+        flip INTEGER NOT NULL, done INTEGER NOT NULL DEFAULT 0, overlap REAL, error TEXT
+    )
+    """,
+    "CREATE INDEX reindexes_by_collection ON reindexes (collection_id, job)",
+    # Models that were let go and whose vectors are still being deleted.
+    """
+    CREATE TABLE discarded (
+        collection_id INTEGER NOT NULL REFERENCES collections ON DELETE CASCADE, model TEXT NOT NULL,
+        PRIMARY KEY (collection_id, model)
+    ) WITHOUT ROWID
+    """,
 )

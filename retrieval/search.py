@@ -1,5 +1,8 @@
 """One search: resolve the collections and the filter, embed the query, and ask, fuse and read in one thread.
 
+A search is done with the models that serve its collections when it begins: a query is embedded once for each of them, and a
+flip meanwhile changes nothing. Only if a model is let go of meanwhile does the search begin again.
+
 resolve -> filter -> embed (the lexical leg is asked meanwhile) -> legs -> fuse -> [rerank] -> arrange -> read a page
 """
 
@@ -16,11 +19,11 @@ import numpy as np
 import structlog
 from prometheus_client import CollectorRegistry, Histogram
 
-from retrieval.batcher import Batcher
 from retrieval.filtering import FilterSets
 from retrieval.hits import read_texts
 from retrieval.indexes import CollectionIndexes
-from retrieval.legs import STAGES, Clock, DamagedCollection, Fused, Legs, Searched
+from retrieval.legs import STAGES, Clock, DamagedCollection, Fused, Legs, Searched, Vectors
+from retrieval.models import Models
 from retrieval.pages import read_page, results_wanted
 from retrieval.projections import COLLECTIONS_PER_SLICE, Projections
 from retrieval.records import CollectionRow
@@ -34,6 +37,7 @@ from shared.retrieval_messages import (
     CollectionPlan,
     Fusion,
     Hit,
+    LexicalNarrowing,
     Plan,
     SearchAnswer,
     SearchRequest,
@@ -52,6 +56,10 @@ class _Found:
     next_cursor: str | None
 
 
+class _ModelGone(Unavailable):
+    """A model was let go of between looking up the collection and searching it."""
+
+
 class _Search:
     """What one search carries from stage to stage. Its methods block, and run in a thread."""
 
@@ -65,16 +73,14 @@ class _Search:
         self.legs = Legs(request, fusion, clock, is_alone=is_alone, wanted=results_wanted(request))
         self.plans: list[CollectionPlan] = []
 
-    def ask(self, searched: Sequence[Searched], vector: Float32Array | None) -> None:
+    def ask(self, searched: Sequence[Searched], vectors: Vectors) -> None:
         """Both legs of these collections, beside those that were asked before."""
-        self.legs.ask(searched, vector)
+        self.legs.ask(searched, vectors)
         self.plans += [each.plan(self.request) for each in searched]
 
-    def ask_and_find(
-        self, searched: Sequence[Searched], vector: Float32Array | None, connection: sqlite3.Connection
-    ) -> _Found:
+    def ask_and_find(self, searched: Sequence[Searched], vectors: Vectors, connection: sqlite3.Connection) -> _Found:
         # SQLite's snapshot begins with the first read, so what the indexes have just returned is in it.
-        self.ask(searched, vector)
+        self.ask(searched, vectors)
         return self.found(connection, self.legs.fused())
 
     def found(self, connection: sqlite3.Connection, fused: Fused, reranked: Leg | None = None) -> _Found:
@@ -87,7 +93,7 @@ class Searcher:
         self,
         store: Store,
         projections: Projections,
-        batcher: Batcher,
+        models: Models,
         *,
         filters: FilterSets,
         reranker: Reranker,
@@ -96,7 +102,7 @@ class Searcher:
     ) -> None:
         self._store = store
         self._projections = projections
-        self._batcher = batcher
+        self._models = models
         self._filters = filters
         self._reranker = reranker
         self._threads = threads
@@ -114,12 +120,8 @@ class Searcher:
         clock, started = Clock(), time.perf_counter()
         self._check(request)
         wanted = None if request.filter is None else parse_filter(request.filter)
-        with clock.timing("resolve"):
-            names = request.collections or ([request.collection] if request.collection else None)
-            rows = await self._store.collections(tenant, names)
-        search = _Search(request, wanted, _fusion_of(request, rows), clock, is_alone=len(rows) == 1)
         try:
-            answer = await self._answer(search, rows)
+            search, answer = await self._searched_now(tenant, request, wanted, clock)
         except DamagedCollection as error:
             log.exception("lexical_index_damaged", collection_id=error.indexes.row.id)
             await self._projections.repair(error.indexes.row, error.lexical_version)
@@ -131,58 +133,93 @@ class Searcher:
             next_cursor=answer.next_cursor,
             sequence=min((plan.sequence for plan in search.plans), default=0),
             took_ms=round((time.perf_counter() - started) * 1000.0, 3),
-            plan=await self._plan(search, answer.fused) if request.explain else None,
+            plan=self._plan(search, answer.fused) if request.explain else None,
         )
+
+    async def _searched_now(
+        self, tenant: str, request: SearchRequest, wanted: Filter | None, clock: Clock
+    ) -> tuple[_Search, _Found]:
+        try:
+            return await self._searched_once(tenant, request, wanted, clock)
+        except _ModelGone:
+            return await self._searched_once(tenant, request, wanted, clock)
+
+    async def _searched_once(
+        self, tenant: str, request: SearchRequest, wanted: Filter | None, clock: Clock
+    ) -> tuple[_Search, _Found]:
+        with clock.timing("resolve"):
+            names = request.collections or ([request.collection] if request.collection else None)
+            rows = await self._store.collections(tenant, names)
+        search = _Search(request, wanted, _fusion_of(request, rows), clock, is_alone=len(rows) == 1)
+        return search, await self._answer(search, rows)
 
     async def _answer(self, search: "_Search", rows: Sequence[CollectionRow]) -> _Found:
         """Collections are asked some at a time, so that a search over thousands never holds all of them open."""
         request = search.request
         is_one_slice = len(rows) <= COLLECTIONS_PER_SLICE and request.rerank is None
-        vector = await self._known_vector(request)
+        vectors = await self._known_vectors(request, rows)
         is_of_all = request.collection is None and request.collections is None
         async with aclosing(self._projections.in_slices(rows, skip_deleted=is_of_all)) as slices:
             async for indexes in slices:
                 with search.clock.timing("filter"):
-                    searched = await asyncio.gather(*(self._searched(each, search.wanted) for each in indexes))
-                if vector is None and request.mode != "lexical":
-                    vector = await self._embedded(search, searched)
+                    searched = await asyncio.gather(*(self._searched(*each, search.wanted) for each in indexes))
+                if request.mode != "lexical":
+                    vectors |= await self._embedded(search, searched, known=vectors)
                 if is_one_slice:
-                    return await self._store.database.read(partial(search.ask_and_find, searched, vector))
-                await run_in(self._threads, search.ask, searched, vector)
+                    return await self._store.database.read(partial(search.ask_and_find, searched, vectors))
+                await run_in(self._threads, search.ask, searched, vectors)
         fused = search.legs.fused()
         reranked = await self._rerank(search, fused) if request.rerank else None
         return await self._store.database.read(lambda connection: search.found(connection, fused, reranked))
 
-    async def _searched(self, indexes: CollectionIndexes, wanted: Filter | None) -> Searched:
+    async def _searched(self, row: CollectionRow, indexes: CollectionIndexes, wanted: Filter | None) -> Searched:
+        leg = indexes.legs.get(row.model)
+        if leg is None:
+            raise _ModelGone(f"the model of collection {row.name!r} has just changed", retry_after_s=1.0)
         if wanted is None:
-            return Searched(indexes, indexes.sequence)
+            return Searched(indexes, indexes.sequence, row.model, leg.index)
         sequence = indexes.sequence
-        resolved = await self._filters.resolve(indexes.row.id, wanted, sequence=sequence)
-        return Searched(indexes, sequence, resolved, "off" if len(resolved.chunk_ids) else "none")
+        resolved = await self._filters.resolve(row.id, wanted, sequence=sequence)
+        narrowing: LexicalNarrowing = "off" if len(resolved.chunk_ids) else "none"
+        return Searched(indexes, sequence, row.model, leg.index, resolved, narrowing)
 
-    async def _known_vector(self, request: SearchRequest) -> Float32Array | None:
-        """The vector that was given, or that of a query that was embedded lately."""
+    async def _known_vectors(self, request: SearchRequest, rows: Sequence[CollectionRow]) -> dict[str, Float32Array]:
+        """The vector that was given, or those of a query that was embedded lately."""
         if request.mode == "lexical":
-            return None
-        if request.vector is None:
-            return self._batcher.cached(request.query or "")
-        vector = request.vector.array
-        dimensions = (await self._batcher.embedder()).dimensions
-        if len(vector) != dimensions:
-            raise invalid("$.vector", f"has {len(vector)} numbers; the model's vectors have {dimensions}")
+            return {}
+        if request.vector is not None:
+            return await self._given_vector(request.vector.array, rows)
+        cached = {model: self._models.of(model).cached(request.query or "") for model in {row.model for row in rows}}
+        return {model: vector for model, vector in cached.items() if vector is not None}
+
+    async def _given_vector(self, vector: Float32Array, rows: Sequence[CollectionRow]) -> dict[str, Float32Array]:
+        # Without a collection to search it must fit at least the server's own model.
+        names = {row.model: f"the model of {row.name!r}" for row in rows} or {self._models.allowed[0]: "the model"}
+        for model, name in names.items():
+            dimensions = (await self._models.embedder(model)).dimensions
+            if len(vector) != dimensions:
+                raise invalid("$.vector", f"has {len(vector)} numbers; vectors of {name} have {dimensions}")
         norm = float(np.linalg.norm(vector))
         if norm == 0.0:
             raise invalid("$.vector", "all numbers are zero, so it points nowhere")
-        return np.asarray(vector / norm, dtype=np.float32)
+        unit = np.asarray(vector / norm, dtype=np.float32)
+        return {row.model: unit for row in rows}
 
-    async def _embedded(self, search: "_Search", searched: Sequence[Searched]) -> Float32Array:
-        """While the model works on the query, the lexical leg is asked."""
+    async def _embedded(
+        self, search: "_Search", searched: Sequence[Searched], *, known: Vectors
+    ) -> dict[str, Float32Array]:
+        """By models that are not known yet. While they work on the query, the lexical leg is asked."""
+        missing = sorted({each.model for each in searched} - known.keys())
+        if not missing:
+            return {}
         with search.clock.timing("embed"):
             vectors, _ = await asyncio.gather(
-                self._batcher.embed([search.request.query or ""], "query"),
+                asyncio.gather(
+                    *(self._models.of(model).embed([search.request.query or ""], "query") for model in missing)
+                ),
                 run_in(self._threads, search.legs.ask_lexical, searched),
             )
-        return vectors.reshape(-1)
+        return {model: vector.reshape(-1) for model, vector in zip(missing, vectors, strict=True)}
 
     async def _rerank(self, search: "_Search", fused: Fused) -> Leg:
         wanted, query = search.request.rerank, search.request.query
@@ -193,13 +230,13 @@ class Searcher:
             texts = await self._store.database.read(lambda connection: read_texts(connection, best))
             return await self._reranker.scores(self._reranker.model_of(wanted.model), query, texts)
 
-    async def _plan(self, search: "_Search", fused: Fused) -> Plan:
+    def _plan(self, search: "_Search", fused: Fused) -> Plan:
         return Plan(
             mode=search.request.mode,
             fusion=search.fusion,
             dense_weight=None if fused.dense_weight is None else round(fused.dense_weight, 4),
             candidates=search.request.candidates,
-            model=(await self._batcher.embedder()).name,
+            model=search.plans[0].model if search.plans else self._models.allowed[0],
             collections=search.plans,
             stages_ms=Stages(**{stage: round(search.clock.spent_ms.get(stage, 0.0), 3) for stage in STAGES}),
         )

@@ -3,20 +3,23 @@ tenant and answers a message, or raises a ServiceError."""
 
 import uuid
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 import msgspec
 import structlog
 
-from retrieval.batcher import Batcher
 from retrieval.conversion.accepting import check_content_type
 from retrieval.filtering import find_documents
 from retrieval.history import History
 from retrieval.job_feed import JobFeed
 from retrieval.job_runner import JobRunner
 from retrieval.jobs import Jobs
+from retrieval.models import Models
 from retrieval.projections import Projections
 from retrieval.records import CollectionRow
+from retrieval.reindexing import Reindexer
 from retrieval.search import Searcher
 from retrieval.settings import RetrievalSettings
 from retrieval.store import Store, last_accepted
@@ -42,6 +45,8 @@ from shared.retrieval_messages import (
     Job,
     JobStatus,
     Rebuilt,
+    ReindexAnswer,
+    ReindexRequest,
     SearchAnswer,
     SearchRequest,
     UploadForm,
@@ -68,7 +73,8 @@ class RetrievalService:
         history: History,
         jobs: Jobs,
         projections: Projections,
-        batcher: Batcher,
+        models: Models,
+        reindexer: Reindexer,
         searcher: Searcher,
         runner: JobRunner,
         feed: JobFeed,
@@ -79,14 +85,15 @@ class RetrievalService:
         self.history = history
         self.jobs = jobs
         self.projections = projections
-        self.batcher = batcher
+        self.models = models
+        self._reindexer = reindexer
         self._searcher = searcher
         self._runner = runner
         self._feed = feed
 
     async def put_collection(self, tenant: str, name: str, spec: CollectionSpec) -> Collection:
         if spec.model is not None:
-            self._check_model(spec.model, "$.model")
+            self.models.check(spec.model, "$.model")
         if spec.chunking and spec.chunking.overlap_tokens >= spec.chunking.max_tokens:
             raise invalid("$.chunking.overlap_tokens", "must be smaller than max_tokens")
         row = await self.store.put_collection(tenant, name, spec, model=self.settings.model)
@@ -176,7 +183,11 @@ class RetrievalService:
         return await self.jobs.page(tenant, status=status, cursor=cursor, limit=limit)
 
     async def cancel_job(self, tenant: str, job_id: str) -> Job:
-        return await self._runner.cancel(tenant, job_id)
+        job = await self._runner.cancel(tenant, job_id)
+        if job.status == "cancelled" and job.reindex is not None:
+            with suppress(NotFound):
+                await self._reindexer.tidy(await self.store.collection(tenant, job.collection), job.reindex.model)
+        return job
 
     async def retry_job(self, tenant: str, job_id: str) -> Job:
         return await self._runner.retry(tenant, job_id)
@@ -191,12 +202,17 @@ class RetrievalService:
         return await self._searcher.search(tenant, request)
 
     async def embed(self, tenant: str, request: EmbedRequest) -> EmbedAnswer:
-        if request.model is not None:
-            self._check_model(request.model, "$.model")
+        model = self.settings.model if request.model is None else request.model
+        self.models.check(model, "$.model")
         if request.collection is not None:
-            await self.store.collection(tenant, request.collection)
-        vectors = await self.batcher.embed(request.texts, request.kind)
-        return EmbedAnswer(model=self.settings.model, vectors=Vectors(vectors))
+            row = await self.store.collection(tenant, request.collection)
+            if request.model is not None and request.model != row.model:
+                raise invalid(
+                    "$.model", f"collection {row.name!r} is served by {row.model!r}; leave one of the two out"
+                )
+            model = row.model
+        vectors = await self.models.of(model).embed(request.texts, request.kind)
+        return EmbedAnswer(model=model, vectors=Vectors(vectors))
 
     async def check(self) -> CheckReport:
         """Of all tenants, so only for who may administer the server."""
@@ -218,9 +234,25 @@ class RetrievalService:
         indexes = await self.projections.rebuild(row)
         return Rebuilt(collection=name, chunks=len(indexes.dense), sequence=indexes.sequence)
 
+    async def reindex(self, tenant: str, name: str, request: ReindexRequest) -> ReindexAnswer:
+        """Builds another model beside the serving one."""
+        row = await self.store.collection(tenant, name)
+        job = await self._reindexer.accept(row, request.model, flip=request.flip)
+        self._runner.launch(job)
+        return ReindexAnswer(job=await self.jobs.job(tenant, job.id))
+
+    async def flip(self, tenant: str, name: str) -> Collection:
+        """Changes the serving model for the one beside it; a second time changes it back."""
+        return await self.store.describe(await self._reindexer.flip(await self.store.collection(tenant, name)))
+
+    async def discard_reindex(self, tenant: str, name: str) -> Collection:
+        """Lets go of the model beside the serving one."""
+        row = await self.store.collection(tenant, name)
+        return await self.store.describe(await self._reindexer.discard(row, partial(self._runner.cancel, tenant)))
+
     def waiting_for(self) -> str:
         """What the service is doing before it is ready."""
-        return "the indexes are catching up" if self.batcher.is_loaded else "the model is loading"
+        return "the indexes are catching up" if self.models.default.is_loaded else "the model is loading"
 
     def _accepted(self, documents: Sequence[DocumentIn], place: str) -> tuple[list[tuple[str, DocumentIn]], list[str]]:
         """Documents by id, the last of an id winning, and the ids that stood more than once. Raises InvalidFields for all
@@ -258,10 +290,6 @@ class RetrievalService:
         except InvalidFields as error:
             return list(error.errors)
         return []
-
-    def _check_model(self, model: str, path: str) -> None:
-        if model != self.settings.model:
-            raise invalid(path, f"this server embeds with {self.settings.model!r}, not with {model!r}")
 
 
 def _place_of(event_id: str | None) -> int:

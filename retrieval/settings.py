@@ -18,6 +18,10 @@ class RetrievalSettings(ServiceSettings):
         min_length=1,
         description="Embedding model: a name or path for sentence-transformers. The default comes in a package, offline.",
     )
+    more_models: Names = Field(
+        (),
+        description="Other models that collections may use or be reindexed to: names or paths, with commas between. Each that is used is loaded.",
+    )
     embedding_backend: Backend = Field(
         "auto",
         description="What computes the model: `onnx`, `openvino` or `torch`. `auto` is onnx where it can, else torch.",

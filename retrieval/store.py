@@ -5,8 +5,7 @@ found through the tenant, so that nothing crosses between tenants.
 """
 
 import sqlite3
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 import msgspec
@@ -15,9 +14,10 @@ from retrieval.fields import field_rows
 from retrieval.filter_sql import documents_statement
 from retrieval.filtering import counter
 from retrieval.history import last_sequence
-from retrieval.records import CollectionRow, Item, Outcome, PreparedDocument
+from retrieval.records import Beside, BesideStatus, CollectionRow, Item, Outcome, Piece, PreparedDocument
+from retrieval.reporting import reindex_of_collection
 from shared.database import Database
-from shared.errors import Conflict, NotFound
+from shared.errors import Conflict, DiptychError, NotFound
 from shared.filters import Filter
 from shared.paging import Page, page_of
 from shared.retrieval_messages import (
@@ -32,11 +32,16 @@ from shared.retrieval_messages import (
     Language,
 )
 
-_COLLECTION = "id, tenant, name, model, chunking, fusion, language, description, created_at"
+_COLLECTION = (
+    "id, tenant, name, model, chunking, fusion, language, description, created_at, "
+    "beside_model, beside_status, beside_overlap"
+)
 _DOCUMENT = (
     "d.document_id, c.name, d.title, d.uri, d.content_type, d.metadata, d.created_at, d.updated_at, length(d.text), "
     "(SELECT count(*) FROM chunks WHERE document = d.id)"
 )
+
+_Row = tuple[int, str, str, str, str, str, Language, str, str, str | None, BesideStatus, float | None]
 
 # Well below SQLite's limit of bound values, which older builds set at 999.
 _VALUES_PER_QUERY = 500
@@ -47,14 +52,13 @@ _COLLECTIONS_KNOWN_MAX = 10_000
 class Store:
     def __init__(self, database: Database) -> None:
         self.database = database
-        # Every search asks for its collections, which hardly ever change. Nobody else writes to the database.
+        # Every search asks for its collections, which hardly ever change: remembered until anything is written.
         self._known: dict[tuple[str, str], CollectionRow] = {}
-        self._changes = 0
+        self._known_at = -1
 
     async def put_collection(self, tenant: str, name: str, spec: CollectionSpec, *, model: str) -> CollectionRow:
         """Makes the collection or changes what `spec` names. Raises Conflict for a change that would need re-ingesting."""
-        async with self._changing_collections():
-            return await self.database.write(lambda connection: put_collection(connection, tenant, name, spec, model))
+        return await self.database.write(lambda connection: put_collection(connection, tenant, name, spec, model))
 
     async def collection(self, tenant: str, name: str) -> CollectionRow:
         """Raises NotFound."""
@@ -62,24 +66,17 @@ class Store:
 
     async def collections(self, tenant: str, names: Sequence[str] | None) -> list[CollectionRow]:
         """The named ones in order, or all of the tenant's. Raises NotFound."""
-        if names is not None and all((tenant, name) in self._known for name in names):
-            return [self._known[tenant, name] for name in dict.fromkeys(names)]
-        before = self._changes
+        commits = self.database.commits
+        if self._known_at != commits:
+            self._known, self._known_at = {}, commits
+        known = self._known
+        if names is not None and all((tenant, name) in known for name in names):
+            return [known[tenant, name] for name in dict.fromkeys(names)]
         rows = await self.database.read(lambda connection: _find_collections(connection, tenant, names))
-        if self._changes == before and len(self._known) + len(rows) <= _COLLECTIONS_KNOWN_MAX:
-            self._known |= {(row.tenant, row.name): row for row in rows}
+        if len(known) + len(rows) <= _COLLECTIONS_KNOWN_MAX:
+            # If something was written meanwhile, this is no longer what the next search looks at.
+            known |= {(row.tenant, row.name): row for row in rows}
         return rows
-
-    @asynccontextmanager
-    async def _changing_collections(self) -> AsyncIterator[None]:
-        """For whatever changes rows of collections. What is read meanwhile is not remembered."""
-        self._changes += 1
-        self._known.clear()
-        try:
-            yield
-        finally:
-            self._changes += 1
-            self._known.clear()
 
     async def every_collection(self) -> list[CollectionRow]:
         """Of all tenants: for opening and checking projections, never for a caller."""
@@ -88,6 +85,14 @@ class Store:
                 _collection_row(row) for row in connection.execute(f"SELECT {_COLLECTION} FROM collections ORDER BY id")
             ]
         )
+
+    async def current(self, row: CollectionRow) -> CollectionRow:
+        """The collection as it is now. Raises NotFound where it has been deleted, even if another has its name."""
+
+        def unit(connection: sqlite3.Connection) -> CollectionRow:
+            return current_row(connection, row)
+
+        return await self.database.read(unit)
 
     async def describe(self, row: CollectionRow) -> Collection:
         return await self.database.read(lambda connection: _describe(connection, row))
@@ -122,8 +127,7 @@ class Store:
             connection.execute("DELETE FROM collections WHERE id = ?", (row.id,))
             connection.execute("DELETE FROM ops WHERE collection_id = ?", (row.id,))
 
-        async with self._changing_collections():
-            await self.database.write(unit)
+        await self.database.write(unit)
 
     async def document(self, row: CollectionRow, document_id: str) -> Document:
         """Raises NotFound."""
@@ -221,10 +225,22 @@ class Store:
         return await self.database.read(unit)
 
 
+class ModelsChanged(DiptychError):
+    """A document came without vectors of a model that the collection needs by now."""
+
+
 def commit_document(
-    connection: sqlite3.Connection, item: Item, prepared: PreparedDocument, vectors: Sequence[bytes], digest: bytes
+    connection: sqlite3.Connection,
+    item: Item,
+    prepared: PreparedDocument,
+    vectors: Mapping[str, Sequence[bytes]],
+    digest: bytes,
 ) -> Outcome:
-    """Stores a prepared document in place of the one before it. Part of the transaction that ends its job item."""
+    """Stores a prepared document in place of the one before it. Part of the transaction that ends its job item.
+
+    `vectors` are by model, in the order of the pieces. Raises ModelsChanged.
+    """
+    kept = _vectors_to_keep(connection, item.collection, vectors)
     now, sent = _now(), item.document
     found = connection.execute(
         "SELECT accepted, created_at FROM documents WHERE collection_id = ? AND document_id = ?",
@@ -252,28 +268,11 @@ def commit_document(
         ),
     ).lastrowid
     chunk_id: int | None = None
-    for ordinal, (piece, vector) in enumerate(zip(prepared.pieces, vectors, strict=True)):
-        chunk_id = connection.execute(
-            "INSERT INTO chunks (collection_id, document, ordinal, start, stop, headings, page, context, text, "
-            "embed_hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                item.collection.id,
-                document,
-                ordinal,
-                piece.start,
-                piece.end,
-                msgspec.json.encode(piece.headings).decode(),
-                piece.page,
-                piece.context,
-                piece.text,
-                piece.embed_hash,
-            ),
-        ).lastrowid
-        connection.execute(
-            "INSERT INTO vectors (chunk_id, model, vector) VALUES (?, ?, ?)", (chunk_id, item.collection.model, vector)
-        )
-        connection.execute(
-            "INSERT INTO ops (collection_id, kind, chunk_id) VALUES (?, 'add', ?)", (item.collection.id, chunk_id)
+    for ordinal, piece in enumerate(prepared.pieces):
+        chunk_id = _insert_chunk(connection, item.collection.id, document, ordinal, piece)
+        connection.executemany(
+            "INSERT INTO vectors (chunk_id, model, vector) VALUES (?, ?, ?)",
+            [(chunk_id, model, found_vectors[ordinal]) for model, found_vectors in kept.items()],
         )
     # One thread writes, so the ids of these chunks are consecutive.
     chunks = len(prepared.pieces)
@@ -284,6 +283,41 @@ def commit_document(
         [(item.collection.id, *row, *place) for row in field_rows(sent.metadata or {})],
     )
     return Outcome("replaced" if found else "created", chunks)
+
+
+def _insert_chunk(
+    connection: sqlite3.Connection, collection_id: int, document: int | None, ordinal: int, piece: Piece
+) -> int | None:
+    chunk_id = connection.execute(
+        "INSERT INTO chunks (collection_id, document, ordinal, start, stop, headings, page, context, text, "
+        "embed_hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            collection_id,
+            document,
+            ordinal,
+            piece.start,
+            piece.end,
+            msgspec.json.encode(piece.headings).decode(),
+            piece.page,
+            piece.context,
+            piece.text,
+            piece.embed_hash,
+        ),
+    ).lastrowid
+    connection.execute(
+        "INSERT INTO ops (collection_id, kind, chunk_id) VALUES (?, 'add', ?)", (collection_id, chunk_id)
+    )
+    return chunk_id
+
+
+def _vectors_to_keep(
+    connection: sqlite3.Connection, collection: CollectionRow, vectors: Mapping[str, Sequence[bytes]]
+) -> dict[str, Sequence[bytes]]:
+    """Those of the models that the collection has now, which may have changed while the document was embedded."""
+    row = current_row(connection, collection)
+    if not vectors.keys() >= set(row.whole_models):
+        raise ModelsChanged(f"collection {row.name!r} needs vectors of {', '.join(row.whole_models)}")
+    return {model: vectors[model] for model in row.written_models if model in vectors}
 
 
 def commit_unchanged(connection: sqlite3.Connection, item: Item) -> Outcome:
@@ -363,7 +397,7 @@ def put_collection(
 def _change_collection(connection: sqlite3.Connection, row: CollectionRow, spec: CollectionSpec) -> None:
     if spec.model is not None and spec.model != row.model:
         raise Conflict(
-            f"collection {row.name!r} was built with the model {row.model!r}; make another collection for {spec.model!r}"
+            f"collection {row.name!r} was built with the model {row.model!r}; reindex it to change to {spec.model!r}"
         )
     chunking = spec.chunking or row.chunking
     filled = connection.execute("SELECT 1 FROM documents WHERE collection_id = ? LIMIT 1", (row.id,)).fetchone()
@@ -386,6 +420,14 @@ def _change_collection(connection: sqlite3.Connection, row: CollectionRow, spec:
     )
 
 
+def current_row(connection: sqlite3.Connection, row: CollectionRow) -> CollectionRow:
+    """Raises NotFound."""
+    found = connection.execute(f"SELECT {_COLLECTION} FROM collections WHERE id = ?", (row.id,)).fetchone()
+    if found is None:
+        raise NotFound(f"collection {row.name!r} was deleted meanwhile")
+    return _collection_row(found)
+
+
 def _find_collection(connection: sqlite3.Connection, tenant: str, name: str) -> CollectionRow | None:
     found = connection.execute(
         f"SELECT {_COLLECTION} FROM collections WHERE tenant = ? AND name = ?", (tenant, name)
@@ -406,7 +448,7 @@ def _find_collections(connection: sqlite3.Connection, tenant: str, names: Sequen
     return found
 
 
-def _collection_row(row: tuple[int, str, str, str, str, str, Language, str, str]) -> CollectionRow:
+def _collection_row(row: _Row) -> CollectionRow:
     return CollectionRow(
         id=row[0],
         tenant=row[1],
@@ -417,6 +459,7 @@ def _collection_row(row: tuple[int, str, str, str, str, str, Language, str, str]
         language=row[6],
         description=row[7],
         created_at=datetime.fromisoformat(row[8]),
+        beside=Beside(model=row[9], status=row[10], overlap_at_10=row[11]) if row[9] is not None else None,
     )
 
 
@@ -437,6 +480,7 @@ def _describe(connection: sqlite3.Connection, row: CollectionRow) -> Collection:
         chunks=chunks,
         sequence=last_sequence(connection, row.id),
         created_at=row.created_at,
+        reindex=reindex_of_collection(connection, row, chunks),
     )
 
 

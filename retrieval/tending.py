@@ -14,7 +14,7 @@ from typing import Final
 import structlog
 
 from retrieval import dense_files
-from retrieval.indexes import CollectionIndexes, dense_folder
+from retrieval.indexes import CollectionIndexes, DenseLeg, dense_folder
 from retrieval.listings import Listings
 from retrieval.lists import UpkeepStopped
 from shared.threads import run_in
@@ -59,10 +59,18 @@ class Tender:
         self._tasks[key] = task
         task.add_done_callback(lambda _: self._ended(indexes))
 
+    async def until_tended(self, indexes: CollectionIndexes) -> None:
+        """What is due now is done, or has failed, when this returns."""
+        for _ in range(2):  # what is under way may have begun before something became due
+            self.tend(indexes)
+            if task := self._tasks.get(indexes.row.id):
+                await asyncio.wait({task})
+
     async def settle(self, indexes: CollectionIndexes) -> None:
         """What is worth doing before the collection is closed. Raises OSError where a snapshot cannot be written."""
-        if self._is_snapshot_due(indexes, _CHANGES_MIN_CLOSING):
-            await self._snapshot(indexes)
+        for leg in indexes.legs.values():
+            if self._is_snapshot_due(indexes, leg, _CHANGES_MIN_CLOSING):
+                await self._snapshot(indexes, leg)
 
     def forget(self, collection_id: int) -> None:
         self._pruned.pop(collection_id, None)
@@ -82,30 +90,30 @@ class Tender:
         indexes.users -= 1
 
     def _is_due(self, indexes: CollectionIndexes) -> bool:
-        return (
-            indexes.dense.next_upkeep() is not None
-            or self._is_snapshot_due(indexes, _CHANGES_MIN)
-            or self._is_pruning_due(indexes)
+        return self._is_pruning_due(indexes) or any(
+            leg.index.next_upkeep() is not None or self._is_snapshot_due(indexes, leg, _CHANGES_MIN)
+            for leg in indexes.legs.values()
         )
 
-    def _is_snapshot_due(self, indexes: CollectionIndexes, changes_min: int) -> bool:
+    def _is_snapshot_due(self, indexes: CollectionIndexes, leg: DenseLeg, changes_min: int) -> bool:
         """Small collections start from the chunks sooner than a snapshot of them is checked."""
-        if len(indexes.dense) <= self._exact_chunks_max or indexes.is_dropped:
+        if len(leg.index) <= self._exact_chunks_max or indexes.is_dropped:
             return False
-        if indexes.snapshot_sequence is None:
+        if leg.snapshot_sequence is None:
             return True
-        changes = indexes.dense.sequence - indexes.snapshot_sequence
-        return changes > max(changes_min, _CHANGES_SHARE * len(indexes.dense))
+        changes = leg.index.sequence - leg.snapshot_sequence
+        return changes > max(changes_min, _CHANGES_SHARE * len(leg.index))
 
     def _is_pruning_due(self, indexes: CollectionIndexes) -> bool:
         return indexes.durable_sequence - self._pruned.get(indexes.row.id, 0) > _PRUNED_MIN
 
     async def _tend(self, indexes: CollectionIndexes) -> None:
         try:
-            while step := await run_in(self._threads, indexes.dense.upkeep, lambda: self._is_stopping(indexes)):
-                log.info("dense_upkeep", collection_id=indexes.row.id, step=step, chunks=len(indexes.dense))
-            if self._is_snapshot_due(indexes, _CHANGES_MIN):
-                await self._snapshot(indexes)
+            for leg in indexes.legs.values():
+                while step := await run_in(self._threads, leg.index.upkeep, lambda: self._is_stopping(indexes)):
+                    log.info("dense_upkeep", collection_id=indexes.row.id, step=step, chunks=len(leg.index))
+                if self._is_snapshot_due(indexes, leg, _CHANGES_MIN):
+                    await self._snapshot(indexes, leg)
             if self._is_pruning_due(indexes):
                 await self._prune(indexes)
         except UpkeepStopped:
@@ -113,14 +121,15 @@ class Tender:
         except Exception:  # a worker's loop: nothing depends on it, and the next change tries again
             log.exception("tending_failed", collection_id=indexes.row.id)
 
-    async def _snapshot(self, indexes: CollectionIndexes) -> None:
-        folder = dense_folder(self._directory, indexes.row.id)
-        dense = indexes.dense
-        manifest = await run_in(self._threads, dense_files.save, folder, dense, indexes.row.model)
-        if indexes.is_dropped:  # its files were removed while this one was written
+    async def _snapshot(self, indexes: CollectionIndexes, leg: DenseLeg) -> None:
+        folder = dense_folder(self._directory, indexes.row.id, leg.model)
+        manifest = await run_in(self._threads, dense_files.save, folder, leg.index, leg.model)
+        if (
+            indexes.is_dropped or indexes.legs.get(leg.model) is not leg
+        ):  # files were removed while this one was written
             await run_in(self._threads, dense_files.remove, folder)
-        elif dense is indexes.dense:
-            indexes.snapshot_sequence = manifest.sequence
+        else:
+            leg.snapshot_sequence = manifest.sequence
             log.info("dense_snapshot", collection_id=indexes.row.id, sequence=manifest.sequence, bytes=manifest.bytes)
 
     async def _prune(self, indexes: CollectionIndexes) -> None:

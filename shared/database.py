@@ -50,6 +50,8 @@ class Database:
         self._connections: list[sqlite3.Connection] = []
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="sqlite-read", initializer=self._open_reader)
         self._writer = threading.Thread(target=self._write_loop, name="sqlite-write", daemon=True)
+        # Grows with each commit, before its callers hear of it: what was read at the same number still holds.
+        self.commits = 0
         self._closing = threading.Lock()
         self._closed = False
 
@@ -131,7 +133,9 @@ class Database:
             while True:
                 group, last = self._take_group()
                 if group:
-                    _commit_group(connection, group)
+                    outcomes = _commit_group(connection, group)
+                    self.commits += 1
+                    _answer_all(outcomes)
                 if last:
                     return
         finally:
@@ -167,9 +171,12 @@ class Database:
         return connection
 
 
-def _commit_group(connection: sqlite3.Connection, group: list[_Pending[Any]]) -> None:
-    """Runs the units of a group in one transaction and answers each, after the commit."""
-    outcomes: list[tuple[_Pending[Any], Any, BaseException | None]] = []
+_Outcome = tuple[_Pending[Any], Any, BaseException | None]
+
+
+def _commit_group(connection: sqlite3.Connection, group: list[_Pending[Any]]) -> list[_Outcome]:
+    """Runs the units of a group in one transaction; what each is to be answered after the commit."""
+    outcomes: list[_Outcome] = []
     try:
         connection.execute("BEGIN IMMEDIATE")
         outcomes.extend(_run_unit(connection, pending) for pending in group)
@@ -180,6 +187,10 @@ def _commit_group(connection: sqlite3.Connection, group: list[_Pending[Any]]) ->
         failure = Unavailable(f"the store could not commit: {error}", retry_after_s=5.0)
         failure.__cause__ = error
         outcomes = [(pending, None, failure) for pending in group]
+    return outcomes
+
+
+def _answer_all(outcomes: list[_Outcome]) -> None:
     for pending, result, raised in outcomes:
         if raised is not None:
             pending.future.set_exception(raised)
@@ -187,9 +198,7 @@ def _commit_group(connection: sqlite3.Connection, group: list[_Pending[Any]]) ->
             pending.future.set_result(result)
 
 
-def _run_unit(
-    connection: sqlite3.Connection, pending: _Pending[Any]
-) -> tuple[_Pending[Any], Any, BaseException | None]:
+def _run_unit(connection: sqlite3.Connection, pending: _Pending[Any]) -> _Outcome:
     connection.execute("SAVEPOINT unit")
     try:
         result = pending.unit(connection)

@@ -36,6 +36,8 @@ from shared.retrieval_messages import (
     JobStatus,
     Mmr,
     Rebuilt,
+    ReindexAnswer,
+    ReindexRequest,
     Rerank,
     SearchAnswer,
     SearchMode,
@@ -163,6 +165,28 @@ class RetrievalClient(ServiceClient):
             "POST", f"{_collection(collection)}/rebuild", Rebuilt, timeout_s=timeout_s or _REBUILD_TIMEOUT_S
         )
 
+    async def reindex(self, collection: str, model: str, *, flip: bool = True, timeout_s: float | None = None) -> Job:
+        """Begins to build another model beside the serving one; searches go on. The job ends when it is ready, and serves
+        if `flip`. Takes as long as the server needs to load the model."""
+        answer = await self._call(
+            "POST",
+            f"{_collection(collection)}/reindex",
+            ReindexAnswer,
+            body=ReindexRequest(model=model, flip=flip),
+            timeout_s=timeout_s,
+        )
+        return answer.job
+
+    async def flip(self, collection: str) -> Collection:
+        """The model that stands beside the serving one takes its place, and the other way round: again to roll back."""
+        return await self._call("POST", f"{_collection(collection)}/flip", Collection)
+
+    async def discard_reindex(self, collection: str, *, timeout_s: float | None = None) -> Collection:
+        """Lets go of the model that stands beside the serving one, with all its vectors. Cancels its job."""
+        return await self._call(
+            "DELETE", f"{_collection(collection)}/reindex", Collection, timeout_s=timeout_s or _REBUILD_TIMEOUT_S
+        )
+
     async def jobs(self, *, status: JobStatus | None = None, cursor: str | None = None, limit: int = 100) -> JobPage:
         return await self._call("GET", "/v1/jobs", JobPage, query=JobsQuery(status=status, cursor=cursor, limit=limit))
 
@@ -234,9 +258,11 @@ class RetrievalClient(ServiceClient):
         *,
         kind: Literal["query", "document"],
         model: str | None = None,
+        collection: str | None = None,
         timeout_s: float | None = None,
     ) -> EmbedAnswer:
-        request = EmbedRequest(texts=texts, kind=kind, model=model)
+        """With the server's first model, or with the one that is named or that serves `collection`."""
+        request = EmbedRequest(texts=texts, kind=kind, model=model, collection=collection)
         return await self._call("POST", "/v1/embed", EmbedAnswer, body=request, timeout_s=timeout_s)
 
 

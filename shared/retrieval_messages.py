@@ -34,6 +34,7 @@ Language = Literal[
 ]  # fmt: skip
 # English stemming keeps every exact match in any other language too: both sides are stemmed alike.
 LANGUAGE_DEFAULT: Language = "en"
+JobKind = Literal["ingest", "reindex"]
 JobEventKind = Literal["progress", "item_failed", "done"]
 TERMINAL: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
 
@@ -66,6 +67,18 @@ class CollectionSpec(Request, frozen=True, kw_only=True):
     description: Annotated[Text, Meta(max_length=2000)] | None = None
 
 
+class Reindex(Answer, frozen=True, kw_only=True):
+    """The model that stands beside the serving one: before a flip the new one, after it the old one. `done` of `total`
+    chunks have a vector of it. Once it is `ready`, `flip` makes it serve."""
+
+    model: str
+    status: Literal["building", "ready", "failed", "cancelled"]
+    done: int
+    total: int
+    overlap_at_10: float | None = None
+    error: str | None = None
+
+
 class Collection(Answer, frozen=True, kw_only=True):
     name: str
     model: str
@@ -77,6 +90,14 @@ class Collection(Answer, frozen=True, kw_only=True):
     chunks: int
     sequence: int
     created_at: datetime
+    reindex: Reindex | None = None
+
+
+class ReindexRequest(Request, frozen=True, kw_only=True, omit_defaults=False):
+    """`flip` says that the new model serves as soon as it can; without it that waits for a call of its own."""
+
+    model: Id
+    flip: bool = True
 
 
 class CollectionPage(Answer, frozen=True, kw_only=True):
@@ -120,12 +141,23 @@ class ItemError(Answer, frozen=True, kw_only=True):
     is_kept: bool = False
 
 
+class ReindexJob(Answer, frozen=True, kw_only=True):
+    """What a job of kind `reindex` is for, and what came of it."""
+
+    model: str
+    flip: bool
+    overlap_at_10: float | None = None
+    error: str | None = None
+
+
 class Job(Answer, frozen=True, kw_only=True):
     """`done` counts items that ended: created, replaced, unchanged or failed. `errors` holds the first hundred failures.
-    `dead` counts those that failed and are kept, to be tried again; `chunks` those of the documents that ended."""
+    `dead` counts those that failed and are kept, to be tried again; `chunks` those of the documents that ended.
+
+    Of kind `reindex`, `total`, `done` and `chunks` count chunks, and `reindex` says the rest."""
 
     id: str
-    kind: Literal["ingest"]
+    kind: JobKind
     collection: str
     status: JobStatus
     total: int
@@ -139,6 +171,7 @@ class Job(Answer, frozen=True, kw_only=True):
     errors: list[ItemError]
     created_at: datetime
     updated_at: datetime
+    reindex: ReindexJob | None = None
 
 
 class JobEvent(Answer, frozen=True, kw_only=True):
@@ -172,6 +205,10 @@ class IngestAnswer(Answer, frozen=True, kw_only=True):
     job: Job
     results: list[IngestResult] | None = None
     duplicates: list[str] | None = None
+
+
+class ReindexAnswer(Answer, frozen=True, kw_only=True):
+    job: Job
 
 
 class ChunkInfo(Answer, frozen=True, kw_only=True):
@@ -313,6 +350,7 @@ class FilterPlan(Answer, frozen=True, kw_only=True):
 
 class CollectionPlan(Answer, frozen=True, kw_only=True):
     collection: str
+    model: str
     dense: Literal["exact", "exact_subset", "approximate", "approximate_filtered", "off"]
     lexical: Literal["bm25", "off"]
     chunks: int

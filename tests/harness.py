@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from retrieval.hash_embedder import HashEmbedder
 from retrieval.service import RetrievalService
 from retrieval.settings import RetrievalSettings
 from shared.client import ServiceClient
-from shared.errors import Unavailable
+from shared.errors import SettingsError, Unavailable
 from shared.keys import KeyFile, Scope
 from shared.process import address_of
 from shared.server import SERVER, SERVICE, Server
@@ -64,12 +64,29 @@ class RunningMemory:
 
 @asynccontextmanager
 async def running_retrieval(
-    data_dir: Path, *, key: str | None = None, embedder: HashEmbedder | None = None, at_port: int = 0, **settings: Any
+    data_dir: Path,
+    *,
+    key: str | None = None,
+    embedder: HashEmbedder | None = None,
+    more: Iterable[HashEmbedder] = (),
+    at_port: int = 0,
+    **settings: Any,
 ) -> AsyncIterator[RunningRetrieval]:
-    """A ready retrieval service with a HashEmbedder. `key` is for its client. `at_port` is where one was before."""
-    chosen = RetrievalSettings(data_dir=data_dir, port=0, **{"model": "hash", **settings})
+    """A ready retrieval service with a HashEmbedder, and `more` of them under names of their own. `key` is for its client.
+    `at_port` is where one was before."""
     embedder = embedder or HashEmbedder()
-    app = await asyncio.to_thread(build_retrieval, chosen, lambda: embedder)
+    others = {each.name: each for each in more}
+
+    def load(name: str) -> HashEmbedder:
+        found = embedder if name == chosen.model else others.get(name)
+        if found is None:
+            raise SettingsError(f"the model {name!r} could not be loaded")
+        return found
+
+    chosen = RetrievalSettings(
+        data_dir=data_dir, port=0, **{"model": embedder.name, "more_models": ",".join(others), **settings}
+    )
+    app = await asyncio.to_thread(build_retrieval, chosen, load)
     async with serving(app, at_port) as url, RetrievalClient(url, api_key=key, timeout_s=WAIT_S) as client:
         await until_ready(client)
         service = app[SERVICE]

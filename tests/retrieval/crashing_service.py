@@ -24,8 +24,8 @@ _BATCH_S = 0.03
 
 
 class CrashingEmbedder(HashEmbedder):
-    def __init__(self, record: Path, crash_before: int) -> None:
-        super().__init__()
+    def __init__(self, name: str, record: Path, crash_before: int) -> None:
+        super().__init__(name=name)
         self._record = record
         self._batches_left = crash_before
 
@@ -41,7 +41,7 @@ class CrashingEmbedder(HashEmbedder):
 
 def build(settings: RetrievalSettings) -> web.Application:
     record, crash_before = Path(os.environ["CRASH_RECORD"]), int(os.environ.get("CRASH_BEFORE_BATCH", "0"))
-    return build_retrieval(settings, lambda: CrashingEmbedder(record, crash_before))
+    return build_retrieval(settings, lambda name: CrashingEmbedder(name, record, crash_before))
 
 
 if __name__ == "__main__":

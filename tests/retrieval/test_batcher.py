@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from retrieval.batcher import Batcher
+from retrieval.batcher import Batcher, EmbedMetrics
 from retrieval.embedder import TextKind
 from retrieval.hash_embedder import HashEmbedder
 from shared.errors import Overloaded, Unavailable
@@ -42,7 +42,7 @@ async def batching(
 ) -> AsyncIterator[Batcher]:
     batcher = Batcher(
         lambda: embedder,
-        registry=CollectorRegistry(),
+        metrics=EmbedMetrics(CollectorRegistry()),
         batch_tokens_max=batch_tokens,
         queue_texts_max=queue,
         cache_entries=cache,

@@ -147,6 +147,38 @@ async def test_a_document_that_kills_the_process_is_given_up_and_the_others_are_
     assert job.errors[0].message.startswith("given up: 3 attempts ended with the process")
 
 
+async def test_a_reindex_killed_again_and_again_embeds_each_chunk_once_but_for_the_step_in_hand(tmp_path: Path) -> None:
+    service = Service(tmp_path)
+    settings: dict[str, Any] = {"embed_batch_tokens_max": 512, "more_models": "new"}
+    # Longer than the queries that overlap is measured with.
+    texts = [f"number{number} " + "of many words " * 20 for number in range(200)]
+    async with service.life(**settings) as (client, _):
+        await until_ready(client, PROCESS_WAIT_S)
+        written = [{"id": str(number), "text": text} for number, text in enumerate(texts)]
+        await client.ingest("docs", written, timeout_s=PROCESS_WAIT_S)
+    service.record.unlink()
+
+    async with service.life(crash_before=15, **settings) as (client, process):
+        await until_ready(client, PROCESS_WAIT_S)
+        job = await client.reindex("docs", "new")
+        assert await process.wait() == KILLED
+    for _ in range(2):
+        await service.crash(crash_before=12, **settings)
+
+    async with service.life(**settings) as (client, _):
+        await until_ready(client, PROCESS_WAIT_S)
+        done = await ended(client, job.id)
+        collection = await client.collection("docs")
+        assert (await client.check()).clean
+    assert (done.status, done.done, done.total, collection.model) == ("succeeded", 200, 200, "new")
+    times = Counter(text for batch in service.batches for text in batch)
+    again = sum(count - 1 for text, count in times.items() if text.strip() in {each.strip() for each in texts})
+    assert times.keys() >= {each.strip() for each in texts}
+    # A kill costs the step of 64 chunks that it hit.
+    assert again <= 3 * 64
+    assert max(len(batch) for batch in service.batches) < 64
+
+
 async def survived(client: RetrievalClient, job_id: str) -> Job:
     await until_ready(client, PROCESS_WAIT_S)
     return await ended(client, job_id)

@@ -34,7 +34,7 @@ def store(connection: sqlite3.Connection, collection: CollectionRow, name: str, 
     prepared = PreparedDocument(title="", content_type="text/plain", text="x", pieces=pieces)
     document = DocumentIn(id=name, text="x", metadata=metadata)
     item = Item(accepted=1, ordinal=0, collection=collection, document=document, document_id=name, attempt=1)
-    commit_document(connection, item, prepared, [b"v"] * len(pieces), b"d")
+    commit_document(connection, item, prepared, {collection.model: [b"v"] * len(pieces)}, b"d")
     rows = connection.execute(
         "SELECT c.id FROM chunks c JOIN documents d ON d.id = c.document WHERE d.collection_id = ? AND d.document_id = ?",
         (collection.id, name),

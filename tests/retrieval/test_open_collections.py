@@ -42,7 +42,7 @@ async def grown(running: RunningRetrieval, count: int = 200) -> None:
 
     async def is_done() -> bool:
         indexes = await indexes_of(running)
-        return indexes.dense.plan() == "approximate" and indexes.snapshot_sequence is not None
+        return indexes.dense.plan() == "approximate" and indexes.legs["hash"].snapshot_sequence is not None
 
     await until(is_done)
 
@@ -145,7 +145,7 @@ async def test_a_collection_dropped_while_it_is_used_is_gone(tmp_path: Path) -> 
             await running.client.delete_collection("docs")
         with pytest.raises(NotFound):
             await running.client.search("alpha", collection="docs")
-        assert not await asyncio.to_thread(dense_folder(running.settings.directory, row.id).exists)
+        assert not await asyncio.to_thread(dense_folder(running.settings.directory, row.id, row.model).exists)
         assert not await asyncio.to_thread(lexical_folder(running.settings.directory, row.id).exists)
 
 
@@ -161,7 +161,7 @@ async def test_a_collection_that_grows_gets_lists_and_a_snapshot_which_the_next_
     async with running_retrieval(tmp_path, **SMALL) as running:
         assert await plan_of(running) == "approximate"
         indexes = await indexes_of(running)
-        assert indexes.snapshot_sequence is not None
+        assert indexes.legs["hash"].snapshot_sequence is not None
         await assert_whole(running, 199)
         assert running.embedder.embedded == []
 
@@ -170,7 +170,7 @@ async def test_a_collection_that_grows_gets_lists_and_a_snapshot_which_the_next_
 async def test_a_damaged_or_foreign_snapshot_is_replaced_from_the_truth(tmp_path: Path, damage: str) -> None:
     async with running_retrieval(tmp_path, **SMALL) as running:
         await grown(running)
-        folder = dense_folder(running.settings.directory, (await indexes_of(running)).row.id)
+        folder = dense_folder(running.settings.directory, (await indexes_of(running)).row.id, "hash")
 
     def break_it() -> None:
         data = next(folder.glob("*.vectors"))
@@ -197,7 +197,7 @@ async def test_a_snapshot_damaged_while_the_service_runs_is_found_by_check_and_m
 ) -> None:
     async with running_retrieval(tmp_path, **SMALL) as running:
         await grown(running)
-        folder = dense_folder(running.settings.directory, (await indexes_of(running)).row.id)
+        folder = dense_folder(running.settings.directory, (await indexes_of(running)).row.id, "hash")
 
         def cut() -> None:
             data = next(folder.glob("*.vectors"))

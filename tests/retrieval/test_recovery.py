@@ -163,7 +163,7 @@ async def test_starting_with_another_model_is_refused_with_what_to_do(tmp_path: 
         connection.close()
 
     await asyncio.to_thread(rename)
-    with pytest.raises(SettingsError, match="Start with --model older"):
+    with pytest.raises(SettingsError, match="--model hash --more-models older to serve both"):
         async with running_retrieval(tmp_path):
             pass
 

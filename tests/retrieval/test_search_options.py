@@ -304,9 +304,13 @@ class TestManyCollections:
             request = SearchRequest(query=QUERY, candidates=candidates)
 
             def fused(size: int) -> Fused:
-                legs = Legs(request, Fusion(method=method), Clock())
+                legs = Legs(request, Fusion(method=method), Clock(), is_alone=False, wanted=None)
                 for start in range(0, len(opened), size):
-                    legs.ask([Searched(each, each.sequence) for each in opened[start : start + size]], vector)
+                    some = opened[start : start + size]
+                    legs.ask(
+                        [Searched(each, each.sequence, "hash", each.legs["hash"].index) for each in some],
+                        {"hash": vector},
+                    )
                 return legs.fused()
 
             at_once = await asyncio.to_thread(fused, len(opened))
@@ -347,7 +351,7 @@ class TestManyCollections:
 
         async def names(*, skip_deleted: bool) -> list[str]:
             slices = projections.in_slices(rows, skip_deleted=skip_deleted)
-            return [each.row.name async for some in slices for each in some]
+            return [row.name async for some in slices for row, _ in some]
 
         assert await names(skip_deleted=True) == ["right"]
         with pytest.raises(NotFound, match="'left'"):
