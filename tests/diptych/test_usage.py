@@ -14,7 +14,10 @@ pytestmark = pytest.mark.blocking
 COMMANDS = {
     "up": ["--host", "--retrieval-port", "--memory-port", "--model"],
     "ingest": ["PATH...", "--collection"],
-    "search": ["QUERY", "--collection", "--mode", "--limit", "--explain"],
+    "search": [
+        *("QUERY", "--collection", "--mode", "--limit", "--explain", "--rerank", "--rerank-model", "--no-duplicates"),
+        *("--diversity", "--group-by-document", "--max-tokens"),
+    ],
     "remember": ["SESSION", "TEXT", "--role", "--user", "--name", "--id"],
     "recall": ["--user", "--session", "--agent", "--mode", "--limit", "--neighbours"],
     "context": ["--session", "--user", "--collection", "--max-tokens"],
@@ -23,8 +26,12 @@ COMMANDS = {
     "keys list": [],
     "keys revoke": ["KEY_ID"],
     "delete": ["ID", "--collection", "--filter"],
+    "jobs": ["list", "show", "watch", "cancel", "retry"],
     "check": [],
+    "rebuild": ["COLLECTION"],
     "info": [],
+    "snapshot": [],
+    "restore": [],
     "demo": ["--question"],
 }
 
