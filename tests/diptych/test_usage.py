@@ -14,7 +14,10 @@ pytestmark = pytest.mark.blocking
 COMMANDS = {
     "up": ["--host", "--retrieval-port", "--memory-port", "--model"],
     "ingest": ["PATH...", "--collection"],
-    "search": ["QUERY", "--collection", "--mode", "--limit", "--explain"],
+    "search": [
+        *("QUERY", "--collection", "--mode", "--limit", "--explain", "--rerank", "--rerank-model", "--no-duplicates"),
+        *("--diversity", "--group-by-document", "--max-tokens"),
+    ],
     "remember": ["SESSION", "TEXT", "--role", "--user", "--name", "--id"],
     "recall": ["--user", "--session", "--agent", "--mode", "--limit", "--neighbours"],
     "context": ["--session", "--user", "--collection", "--max-tokens"],
@@ -27,6 +30,8 @@ COMMANDS = {
     "rebuild": ["COLLECTION"],
     "snapshot": ["--list"],
     "restore": ["SNAPSHOTS", "--replace"],
+    "reindex": ["COLLECTION"],
+    "flip": ["COLLECTION"],
     "check": [],
     "info": [],
     "demo": ["--question"],
