@@ -20,10 +20,11 @@ from rich.progress import Progress
 
 from benchmarks.data import SEED, read_passages
 from diptych import DocumentIn
+from retrieval.collection_rows import put_collection
+from retrieval.document_writes import commit_document
 from retrieval.embedder import Embedder
 from retrieval.records import CollectionRow, Item, Piece, PreparedDocument
 from retrieval.schema import migrations
-from retrieval.store import commit_document, put_collection
 from shared.database import Database
 from shared.retrieval_messages import CollectionSpec
 from shared.vectors import Float32Array

@@ -15,13 +15,14 @@ from prometheus_client import CollectorRegistry, Counter
 from retrieval.backpressure import retry_delay_s
 from retrieval.conversion.converter import Converter
 from retrieval.conversion.limits import Unreadable
+from retrieval.document_writes import ModelsChanged, commit_document, commit_unchanged
 from retrieval.job_feed import Progress
 from retrieval.job_items import Commit, JobItems, RunningJob
 from retrieval.models import Models
 from retrieval.preparing import content_hash, prepare
 from retrieval.projections import Projections
 from retrieval.records import Item, Outcome, PreparedDocument
-from retrieval.store import ModelsChanged, Store, commit_document, commit_unchanged
+from retrieval.store import Store
 from retrieval.vectorizing import Vectorizer
 from shared.errors import Internal, InvalidFields, Overloaded, ServiceError, Unavailable
 from shared.threads import run_in

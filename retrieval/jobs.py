@@ -14,10 +14,10 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from retrieval.backpressure import Amount, DrainRate, excess_of
+from retrieval.collection_rows import put_collection
 from retrieval.job_items import RunningJob
 from retrieval.records import CollectionRow
 from retrieval.reporting import reindex_of_job
-from retrieval.store import put_collection
 from shared.database import Database
 from shared.errors import NotFound, Overloaded
 from shared.paging import Page, number_of, page_of

@@ -125,21 +125,21 @@ class Legs:
     """The questions of one search to the indexes, collection by collection, and what came of them."""
 
     def __init__(
-        self, request: SearchRequest, fusion: Fusion, clock: Clock, *, is_alone: bool, wanted: int | None
+        self, request: SearchRequest, fusion: Fusion, clock: Clock, *, models: Sequence[str], wanted: int | None
     ) -> None:
-        """`is_alone`: one collection is searched. `wanted` is how many of the best are needed; None for all."""
+        """`models` are those of all collections that will be asked. `wanted` is how many of the best are needed; None for all."""
         self._mode = request.mode
         self._query = request.query if request.mode != "dense" else None
         self._candidates = request.candidates
         self._fusion = fusion
         self._clock = clock
-        self._models: set[str] = set()
+        self._is_one_model = len(set(models)) <= 1
         self._dense: dict[int, float] = {}
         self._lexical: dict[int, float] = {}
         self._dense_levels: dict[int, float] = {}
         self._lexical_levels: dict[int, float] = {}
-        self._is_alone = is_alone
-        self._wanted = wanted if is_alone else None
+        self._is_alone = len(models) == 1
+        self._wanted = wanted if self._is_alone else None
         self._order: tuple[list[tuple[int, float]], float] | None = None
 
     def ask_lexical(self, searched: Sequence[Searched]) -> None:
@@ -182,8 +182,7 @@ class Legs:
 
     def _best_dense(self) -> dict[int, float]:
         """Cosines of several models say nothing about each other; levels do, where there are any."""
-        is_one_model = len(self._models) <= 1
-        if is_one_model or not self._dense_levels:
+        if self._is_one_model or not self._dense_levels:
             return _best(self._dense, self._candidates)
         chosen = _best(_kept(self._dense_levels, self._dense.keys()), self._candidates)
         return {chunk_id: self._dense[chunk_id] for chunk_id in chosen}
@@ -191,7 +190,6 @@ class Legs:
     def _take(self, searched: Searched, vector: Float32Array | None) -> None:
         """Levels are comparable between collections, each being measured by its own."""
         dense, lexical = searched.dense, searched.lexical or {}
-        self._models.add(searched.model)
         self._dense |= dense
         self._lexical |= lexical
         if self._mode != "hybrid" or self._fusion.method != "adaptive" or searched.is_empty:

@@ -14,9 +14,9 @@ from typing import Final
 
 import msgspec
 
+from retrieval.collection_rows import current_row
 from retrieval.job_items import RunningJob
 from retrieval.records import CollectionRow
-from retrieval.store import current_row
 from shared.database import Database
 from shared.errors import Conflict
 

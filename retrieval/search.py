@@ -64,13 +64,13 @@ class _Search:
     """What one search carries from stage to stage. Its methods block, and run in a thread."""
 
     def __init__(
-        self, request: SearchRequest, wanted: Filter | None, fusion: Fusion, clock: Clock, *, is_alone: bool
+        self, request: SearchRequest, wanted: Filter | None, fusion: Fusion, clock: Clock, *, models: Sequence[str]
     ) -> None:
         self.request = request
         self.wanted = wanted
         self.fusion = fusion
         self.clock = clock
-        self.legs = Legs(request, fusion, clock, is_alone=is_alone, wanted=results_wanted(request))
+        self.legs = Legs(request, fusion, clock, models=models, wanted=results_wanted(request))
         self.plans: list[CollectionPlan] = []
 
     def ask(self, searched: Sequence[Searched], vectors: Vectors) -> None:
@@ -150,7 +150,7 @@ class Searcher:
         with clock.timing("resolve"):
             names = request.collections or ([request.collection] if request.collection else None)
             rows = await self._store.collections(tenant, names)
-        search = _Search(request, wanted, _fusion_of(request, rows), clock, is_alone=len(rows) == 1)
+        search = _Search(request, wanted, _fusion_of(request, rows), clock, models=[row.model for row in rows])
         return search, await self._answer(search, rows)
 
     async def _answer(self, search: "_Search", rows: Sequence[CollectionRow]) -> _Found:

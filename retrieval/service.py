@@ -11,6 +11,7 @@ import msgspec
 import structlog
 
 from retrieval.conversion.accepting import check_content_type
+from retrieval.document_writes import last_accepted
 from retrieval.filtering import find_documents
 from retrieval.history import History
 from retrieval.job_feed import JobFeed
@@ -22,7 +23,7 @@ from retrieval.records import CollectionRow
 from retrieval.reindexing import Reindexer
 from retrieval.search import Searcher
 from retrieval.settings import RetrievalSettings
-from retrieval.store import Store, last_accepted
+from retrieval.store import Store
 from retrieval.uploading import documents_of
 from shared.errors import FieldError, InvalidFields, NotFound, invalid
 from shared.filters import Filter, parse_filter
