@@ -43,16 +43,12 @@ class _Worker:
             # Ctrl-C in a terminal is for the service, which ends its files first.
             start_new_session=True,
         )
-        self._late = False
+        self.is_late = False
         self._is_fresh = True
 
     @property
     def pid(self) -> int:
         return self._process.pid
-
-    @property
-    def is_alive(self) -> bool:
-        return self._process.poll() is None
 
     def ask(self, request: Request) -> Answer:
         """Raises Unreadable where no answer comes; the worker is dead then."""
@@ -70,7 +66,7 @@ class _Worker:
             timer.cancel()
         if frame is None:
             self.kill()
-            if self._late or self._process.returncode == -signal.SIGXCPU:
+            if self.is_late or self._process.returncode == -signal.SIGXCPU:
                 raise Unreadable(f"took longer than {request.timeout_s:g} s to read (convert_timeout_s)")
             raise Unreadable(
                 "broken or a bomb: its converter died of it, most likely at its limit of memory "
@@ -81,7 +77,7 @@ class _Worker:
 
     def give_up(self) -> None:
         """From any thread: whoever waits for the answer gets none."""
-        self._late = True
+        self.is_late = True
         self._process.kill()
 
     def kill(self) -> None:
@@ -143,18 +139,29 @@ class Workers:
         await asyncio.to_thread(self._close)
 
     def _run(self, errand: _Errand) -> Answer:
-        worker = self._resting.pop() if self._resting else _Worker()
-        if not worker.is_alive:  # it may have been killed while it rested
-            worker.kill()
+        if self._resting:
+            worker = self._resting.pop()
+            try:
+                answer = self._ask(worker, errand)
+            except Unreadable:
+                if worker.is_late:
+                    raise
+                # It may have been killed while it rested, so its death says nothing of the file yet.
+                worker = _Worker()
+                answer = self._ask(worker, errand)
+        else:
             worker = _Worker()
-        errand.worker = worker
-        if errand.is_unwanted:
-            worker.give_up()
-        answer = worker.ask(errand.request)
+            answer = self._ask(worker, errand)
         self._resting.append(worker)
         if answer.defect:
             log.warning("converter_failed", error=answer.defect)
         return answer
+
+    def _ask(self, worker: _Worker, errand: _Errand) -> Answer:
+        errand.worker = worker
+        if errand.is_unwanted:
+            worker.give_up()
+        return worker.ask(errand.request)
 
     def _stop_resting(self) -> None:
         while self._resting:
