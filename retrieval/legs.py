@@ -138,8 +138,7 @@ class Legs:
         self._lexical: dict[int, float] = {}
         self._dense_levels: dict[int, float] = {}
         self._lexical_levels: dict[int, float] = {}
-        self._is_alone = len(models) == 1
-        self._wanted = wanted if self._is_alone else None
+        self._wanted = wanted if len(models) == 1 else None
         self._order: tuple[list[tuple[int, float]], float] | None = None
 
     def ask_lexical(self, searched: Sequence[Searched]) -> None:
@@ -163,8 +162,7 @@ class Legs:
         with self._clock.timing("fuse"):
             for each in searched:
                 self._take(each, vectors.get(each.model))
-            if not self._is_alone:
-                self._trim()
+            self._trim()
 
     def fused(self) -> Fused:
         """One list of all that was asked."""
@@ -208,7 +206,7 @@ class Legs:
             self._lexical_levels |= levels_of_lexical(index, self._query, lexical, dense, is_complete=is_complete)
 
     def _trim(self) -> None:
-        """To the candidates of all collections together: a search over thousands holds no more than that."""
+        """To the candidates of all collections together, best first and ties by id: a search over thousands holds no more."""
         self._dense, self._lexical = self._best_dense(), _best(self._lexical, self._candidates)
         chosen = self._dense.keys() | self._lexical.keys()
         self._dense_levels = _kept(self._dense_levels, chosen)
