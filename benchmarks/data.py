@@ -52,7 +52,7 @@ class JudgedSet:
 
 def read_documents(data_dir: Path, count: int) -> list[DocumentIn]:
     """Abstracts of scientific papers, the same ones every time. Raises SettingsError where there are too few."""
-    records = _read(data_dir, "retrieval/scifact/corpus.jsonl")
+    records = read_records(data_dir, "retrieval/scifact/corpus.jsonl")
     if count > len(records):
         raise SettingsError(f"{count} documents were asked for; the corpus has {len(records)}")
     chosen = random.Random(SEED).sample(records, count)  # noqa: S311 - a repeatable choice, no secret
@@ -63,7 +63,7 @@ def read_passages(data_dir: Path) -> list[str]:
     """About 18,000 passages of real prose and code of some 150 words each, for the lexical index to have real words."""
     passages = []
     for name in ("scifact", "cranfield", "cosqa"):
-        for record in _read(data_dir, f"retrieval/{name}/corpus.jsonl"):
+        for record in read_records(data_dir, f"retrieval/{name}/corpus.jsonl"):
             words = record["text"].split()
             passages += [" ".join(words[at : at + _PASSAGE_WORDS]) for at in range(0, len(words), _PASSAGE_WORDS)]
     return passages
@@ -71,13 +71,11 @@ def read_passages(data_dir: Path) -> list[str]:
 
 def read_judged(data_dir: Path, name: str, judgements: str) -> JudgedSet:
     """Documents as `title`, line break, text. Judgements of 0 are left out."""
-    documents = _read(data_dir, f"retrieval/{name}/corpus.jsonl")
-    relevant: dict[str, dict[str, int]] = {}
-    for line in (data_dir / f"retrieval/{name}/{judgements}").read_text(encoding="utf-8").splitlines():
-        *ids, grade = line.split("\t")
-        if grade.isdecimal() and int(grade) > 0:
-            relevant.setdefault(ids[0], {})[ids[-1]] = int(grade)
-    queries = [record for record in _read(data_dir, f"retrieval/{name}/queries.jsonl") if record["_id"] in relevant]
+    documents = read_records(data_dir, f"retrieval/{name}/corpus.jsonl")
+    relevant = read_judgements(data_dir, f"retrieval/{name}/{judgements}")
+    queries = [
+        record for record in read_records(data_dir, f"retrieval/{name}/queries.jsonl") if record["_id"] in relevant
+    ]
     return JudgedSet(
         document_ids=[record["_id"] for record in documents],
         documents=[f"{record.get('title', '')}\n{record['text']}".strip() for record in documents],
@@ -88,7 +86,7 @@ def read_judged(data_dir: Path, name: str, judgements: str) -> JudgedSet:
 
 def unseen_queries(data_dir: Path) -> Iterator[str]:
     """Claims to search for, in a seeded order, never one twice: past the last one they go on with a number behind."""
-    texts = [record["text"] for record in _read(data_dir, "retrieval/scifact/queries.jsonl")]
+    texts = [record["text"] for record in read_records(data_dir, "retrieval/scifact/queries.jsonl")]
     random.Random(SEED).shuffle(texts)  # noqa: S311 - as above
     yield from texts
     lap = 2
@@ -101,7 +99,7 @@ def read_conversation(data_dir: Path, turns_min: int) -> Conversation:
     """The first conversation that is long enough. Raises SettingsError where none is."""
     by_user: dict[str, dict[str, list[TurnIn]]] = {}
     speakers: dict[str, str] = {}
-    for record in _read(data_dir, "memory/locomo/turns.jsonl"):
+    for record in read_records(data_dir, "memory/locomo/turns.jsonl"):
         user_id, session_id = record["conv_id"], f"{record['conv_id']}/{record['session_id']}"
         first = speakers.setdefault(user_id, record["speaker"])
         turn = TurnIn(
@@ -117,12 +115,22 @@ def read_conversation(data_dir: Path, turns_min: int) -> Conversation:
     raise SettingsError(f"no conversation in memory/locomo/turns.jsonl has {turns_min} turns")
 
 
-def _read(data_dir: Path, name: str) -> list[dict[str, Any]]:
+def read_judgements(data_dir: Path, name: str) -> dict[str, dict[str, int]]:
+    """Grades by query and document; those of 0 are left out."""
+    relevant: dict[str, dict[str, int]] = {}
+    for line in (data_dir / name).read_text(encoding="utf-8").splitlines()[1:]:
+        query, document, grade = line.split("\t")
+        if int(grade) > 0:
+            relevant.setdefault(query, {})[document] = int(grade)
+    return relevant
+
+
+def read_records(data_dir: Path, name: str) -> list[dict[str, Any]]:
     """Raises SettingsError that says what is missing and where it may come from."""
     path = data_dir / name
     if not path.is_file():
         raise SettingsError(
-            f"{path} is missing: the benchmarks read the evaluation data, which is not part of the project. "
+            f"{path} is missing: it is evaluation data, which is not part of the project. "
             "Put it into ../shared/data beside the project, or name its folder in EVAL_DATA."
         )
     with path.open("rb") as lines:

@@ -23,10 +23,11 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.data import data_option
+from benchmarks.pair import supervised
 from diptych import Fusion, RetrievalClient
 from diptych.ports import free_ports
-from diptych.supervisor import Supervisor
-from evals.data import SOURCES, GoldenSet, data_option, read_set
+from evals.data import SOURCES, GoldenSet, read_set
 from evals.scoring import Difference, best_of_each, ndcg, paired_bootstrap, recall
 from shared.errors import Unavailable
 from shared.retrieval_messages import TERMINAL, Job, SearchMode
@@ -82,17 +83,7 @@ async def _service(url: str | None, api_key: str | None) -> AsyncIterator[Retrie
             yield client
         return
     with tempfile.TemporaryDirectory(prefix="diptych-evals-") as folder:
-        retrieval_port, memory_port = free_ports(2)
-        environment = {
-            "DIPTYCH_DATA_DIR": folder,
-            "DIPTYCH_KEYS_PATH": str(Path(folder) / "keys.db"),
-            "DIPTYCH_LOG_LEVEL": "warning",
-            "HF_HUB_OFFLINE": "1",
-            "TOKENIZERS_PARALLELISM": "false",
-        }
-        async with Supervisor(
-            host="127.0.0.1", retrieval_port=retrieval_port, memory_port=memory_port, environment=environment
-        ) as supervisor:
+        async with supervised(Path(folder), free_ports(2)) as supervisor:
             await supervisor.wait_ready(_TIMEOUT_S)
             async with RetrievalClient(supervisor.retrieval_url, timeout_s=_TIMEOUT_S) as client:
                 yield client
