@@ -37,6 +37,7 @@ from diptych.console import command
 from shared.retrieval_messages import SearchAnswer
 
 _MODES: Final[tuple[Literal["dense", "lexical", "hybrid"], ...]] = ("dense", "lexical", "hybrid")
+_MODEL: Final = "all-MiniLM-L6-v2"
 _LIMIT: Final = 10
 _WARM_UP_ROUNDS: Final = 5
 _CALL_TIMEOUT_S: Final = 60.0
@@ -112,9 +113,7 @@ async def measure(chunks: int, rounds: int, progress: Progress) -> Results:
     other_work = OtherWork()
     with tempfile.TemporaryDirectory(prefix="diptych-filtered-") as folder:
         synthetic = await asyncio.to_thread(make, chunks)
-        async with running_pair(Path(folder)) as pair, RetrievalClient(pair.retrieval_url) as client:
-            model = (await client.put_collection(COLLECTION)).model
-        await asyncio.to_thread(fill, Path(folder), synthetic, model=model)
+        await asyncio.to_thread(fill, Path(folder) / "retrieval", synthetic, model=_MODEL)
         async with (
             running_pair(Path(folder)) as pair,
             RetrievalClient(pair.retrieval_url, timeout_s=_CALL_TIMEOUT_S) as client,

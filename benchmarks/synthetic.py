@@ -1,18 +1,17 @@
-"""A large collection without waiting for a model: rows written straight into the service's database while it is stopped.
+"""A large collection without waiting for a model: made up, and stored while the service is stopped.
 
 Unit vectors in clusters (uniform noise would have no neighbours worth finding), texts of words by Zipf's law, one chunk a
 document, and metadata that keeps 10 %, 1 % and 0.1 % of them.
 """
 
-import contextlib
-import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
+
+from benchmarks.stored import Given, store
 
 COLLECTION: Final = "synthetic"
 DIMENSIONS: Final = 384
@@ -23,10 +22,6 @@ _SPREAD: Final = 0.7
 _VOCABULARY: Final = 20_000
 _WORDS: Final = 60
 _QUERY_WORDS: Final = 6
-_ROWS_TOGETHER: Final = 5000
-# As retrieval/fields.py has them.
-_KIND_NUMBER: Final = 2
-_KIND_DOCUMENT: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,43 +55,19 @@ def make(chunks: int) -> Synthetic:
     return Synthetic(vectors, parts, centers)
 
 
-def fill(data_dir: Path, synthetic: Synthetic, *, model: str) -> None:
-    """Into the collection that the stopped service has made, and that is still empty. Blocking."""
+def fill(directory: Path, synthetic: Synthetic, *, model: str) -> None:
+    """The collection, in the folder of a service that has no data yet. Blocking."""
     random = np.random.default_rng(1)
-    database = next(data_dir.rglob("retrieval.db"))
-    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
-        collection_id = connection.execute("SELECT id FROM collections WHERE name = ?", (COLLECTION,)).fetchone()[0]
-        for start in range(0, len(synthetic.vectors), _ROWS_TOGETHER):
-            for row in range(start, min(start + _ROWS_TOGETHER, len(synthetic.vectors))):
-                metadata = {field: int(numbers[row]) for field, numbers in synthetic.parts.items()}
-                _insert(connection, collection_id, row + 1, metadata, _text(random, _WORDS))
-                connection.execute(
-                    "INSERT INTO vectors (chunk_id, model, vector) VALUES (?, ?, ?)",
-                    (row + 1, model, synthetic.vectors[row].astype("<f4").tobytes()),
-                )
-
-
-def _insert(connection: sqlite3.Connection, collection_id: int, key: int, metadata: dict[str, int], text: str) -> None:
-    now = "2026-01-01T00:00:00+00:00"
-    connection.execute(
-        "INSERT INTO documents (id, collection_id, document_id, title, uri, content_type, text, metadata, content_hash, "
-        "accepted, created_at, updated_at) VALUES (?, ?, ?, '', '', 'text/plain', ?, ?, x'00', 0, ?, ?)",
-        (key, collection_id, f"d{key:08}", text, msgspec.json.encode(metadata).decode(), now, now),
+    documents = (
+        Given(
+            document_id=f"d{row + 1:08}",
+            texts=[_text(random, _WORDS)],
+            vectors=vector.reshape(1, -1),
+            metadata={field: int(numbers[row]) for field, numbers in synthetic.parts.items()},
+        )
+        for row, vector in enumerate(synthetic.vectors)
     )
-    connection.execute(
-        "INSERT INTO chunks (id, collection_id, document, ordinal, start, stop, headings, text, embed_hash) "
-        "VALUES (?, ?, ?, 0, 0, ?, '[]', ?, x'00')",
-        (key, collection_id, key, len(text), text),
-    )
-    connection.executemany(
-        "INSERT INTO fields (collection_id, path, kind, is_element, value, document, first_chunk, chunks) "
-        "VALUES (?, ?, ?, 0, ?, ?, ?, 1)",
-        [
-            (collection_id, "", _KIND_DOCUMENT, 0, key, key),
-            *((collection_id, field, _KIND_NUMBER, value, key, key) for field, value in metadata.items()),
-        ],
-    )
-    connection.execute("INSERT INTO ops (collection_id, kind, chunk_id) VALUES (?, 'add', ?)", (collection_id, key))
+    store(directory, COLLECTION, model, documents, lambda _: None)
 
 
 def _text(random: np.random.Generator, words: int) -> str:

@@ -15,6 +15,7 @@ import json
 import subprocess
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
@@ -117,7 +118,8 @@ async def _measure(
 ) -> Throughput:
     directory = folder / "retrieval"
     embedder = await asyncio.to_thread(load_model, directory)
-    await asyncio.to_thread(fill, directory, data_dir, embedder, chunks, progress)
+    embed = partial(embedder.embed, kind="document")
+    await asyncio.to_thread(fill, directory, data_dir, embedder.name, embed, chunks, progress)
     queries = list(itertools.islice(unseen_queries(data_dir), 2 * _QUERIES))
     async with running_pair(folder) as pair, RetrievalClient(pair.retrieval_url, timeout_s=_READY_TIMEOUT_S) as client:
         first_s, lists_s = await _until_indexed(client)
