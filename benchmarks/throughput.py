@@ -124,7 +124,7 @@ async def _measure(
     async with running_pair(folder) as pair, RetrievalClient(pair.retrieval_url, timeout_s=_READY_TIMEOUT_S) as client:
         first_s, lists_s = await _until_indexed(client)
         bare = await asyncio.to_thread(bare_search, directory, embedder)
-        unseen = await _one_at_a_time(client, bare, queries[:_QUERIES], progress)
+        unseen = await _one_at_a_time(pair.retrieval_url, bare, queries[:_QUERIES], progress)
         crowds = [await _cached(pair, queries[_QUERIES:], clients, searches)]
     if peers_python is not None:
         vectors = await asyncio.to_thread(filled_vectors, directory)
@@ -157,12 +157,11 @@ async def _until_indexed(client: RetrievalClient) -> tuple[float, float]:
     return round(first_s, 1), round(time.perf_counter() - started, 1)
 
 
-async def _one_at_a_time(client: RetrievalClient, bare: Any, queries: list[str], progress: Progress) -> OneAtATime:
-    service_ms, bare_ms = [], []
+async def _one_at_a_time(url: str, bare: Any, queries: list[str], progress: Progress) -> OneAtATime:
+    service_ms, bare_ms = [], list[float]()
     for query in progress.track(queries, description="unseen, in turns with bare parts"):
-        started = time.perf_counter()
-        await client.search(query, collection=COLLECTION)
-        service_ms.append((time.perf_counter() - started) * 1000.0)
+        spent_ms, _ = await run_clients(url, [_request(url, query)], clients=1)
+        service_ms += spent_ms
         started = time.perf_counter()
         bare(query)
         bare_ms.append((time.perf_counter() - started) * 1000.0)
@@ -174,11 +173,13 @@ async def _one_at_a_time(client: RetrievalClient, bare: Any, queries: list[str],
     )
 
 
+def _request(url: str, query: str) -> bytes:
+    return request_bytes(url, "/v1/search", SearchRequest(query=query, collection=COLLECTION))
+
+
 async def _cached(pair: Pair, queries: list[str], clients: int, searches: int) -> Crowd:
     url = pair.retrieval_url
-    requests = [
-        request_bytes(url, "/v1/search", SearchRequest(query=query, collection=COLLECTION)) for query in queries
-    ]
+    requests = [_request(url, query) for query in queries]
     await run_clients(url, requests, clients=clients)  # fills the cache of vectors
     repeated = list(itertools.islice(itertools.cycle(requests), searches))
     spent_ms, seconds = await run_clients(url, repeated, clients=clients)

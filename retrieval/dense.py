@@ -224,12 +224,10 @@ def _near_rows(state: DenseState, lists: Lists, vector: Float32Array, limit: int
 
 
 def _best(rows: Rows, vector: Float32Array, chosen: Int64Array | None, limit: int) -> dict[int, float]:
-    """The `limit` most similar of the chosen rows, or of all."""
+    """The `limit` most similar of the chosen rows, or of all, best first and ties by id."""
     scores = inner_products(vector, rows.codes, chosen)
-    if limit < len(scores):
-        best = np.argpartition(scores, len(scores) - limit)[len(scores) - limit :]
-        best = best[np.argsort(-scores[best])]
-    else:
-        best = np.argsort(-scores)
-    ids = rows.ids[best if chosen is None else chosen[best]]
-    return dict(zip(ids.tolist(), scores[best].tolist(), strict=True))
+    best = np.argpartition(scores, len(scores) - limit)[len(scores) - limit :] if limit < len(scores) else slice(None)
+    scores = scores[best]
+    ids = rows.ids[best] if chosen is None else rows.ids[chosen[best]]
+    order = np.lexsort((ids, -scores))
+    return dict(zip(ids[order].tolist(), scores[order].tolist(), strict=True))

@@ -14,7 +14,7 @@ from typing import Final
 
 from retrieval.dense import DenseIndex
 from retrieval.filtering import ChunkIds, Resolved
-from retrieval.hybrid import fuse_best, levels_of_dense, levels_of_lexical
+from retrieval.hybrid import levels_of_dense, levels_of_lexical
 from retrieval.indexes import CollectionIndexes
 from retrieval.lexical import DamagedIndex
 from shared.errors import DiptychError
@@ -113,7 +113,7 @@ class Searched:
 
 @dataclass(frozen=True, slots=True)
 class Fused:
-    """Chunks best first. `dense` and `lexical` are the candidates of the legs; `dense_weight` is what `adaptive` chose."""
+    """Chunks best first, and so are `dense` and `lexical`, the candidates of the legs. `dense_weight` is what `adaptive` chose."""
 
     order: list[tuple[int, float]]
     dense: Leg
@@ -124,10 +124,8 @@ class Fused:
 class Legs:
     """The questions of one search to the indexes, collection by collection, and what came of them."""
 
-    def __init__(
-        self, request: SearchRequest, fusion: Fusion, clock: Clock, *, models: Sequence[str], wanted: int | None
-    ) -> None:
-        """`models` are those of all collections that will be asked. `wanted` is how many of the best are needed; None for all."""
+    def __init__(self, request: SearchRequest, fusion: Fusion, clock: Clock, *, models: Sequence[str]) -> None:
+        """`models` are those of all collections that will be asked."""
         self._mode = request.mode
         self._query = request.query if request.mode != "dense" else None
         self._candidates = request.candidates
@@ -138,8 +136,7 @@ class Legs:
         self._lexical: dict[int, float] = {}
         self._dense_levels: dict[int, float] = {}
         self._lexical_levels: dict[int, float] = {}
-        self._wanted = wanted if len(models) == 1 else None
-        self._order: tuple[list[tuple[int, float]], float] | None = None
+        self._is_one_collection = len(models) == 1
 
     def ask_lexical(self, searched: Sequence[Searched]) -> None:
         """Raises DamagedCollection."""
@@ -162,7 +159,8 @@ class Legs:
         with self._clock.timing("fuse"):
             for each in searched:
                 self._take(each, vectors.get(each.model))
-            self._trim()
+            if not self._is_one_collection:
+                self._trim()
 
     def fused(self) -> Fused:
         """One list of all that was asked."""
@@ -172,9 +170,7 @@ class Legs:
                 return Fused(list((dense if self._mode == "dense" else lexical).items()), dense, lexical)
             fusion = self._fusion
             if fusion.method == "adaptive":
-                order, weight = self._order or fuse_adaptive(
-                    self._dense_levels, self._lexical_levels, alpha=fusion.alpha
-                )
+                order, weight = fuse_adaptive(self._dense_levels, self._lexical_levels, alpha=fusion.alpha)
                 return Fused(order, dense, lexical, weight)
             return Fused(fuse(dense, lexical, method=fusion.method, alpha=fusion.alpha, k=fusion.k), dense, lexical)
 
@@ -192,18 +188,15 @@ class Legs:
         self._lexical |= lexical
         if self._mode != "hybrid" or self._fusion.method != "adaptive" or searched.is_empty:
             return
-        if vector is not None:
-            self._dense_levels |= levels_of_dense(searched.index, vector, dense, lexical)
+        dense_levels = {} if vector is None else levels_of_dense(searched.index, vector, dense, lexical)
+        self._dense_levels |= dense_levels
         if self._query is None:
             return
         is_complete, index = len(lexical) < self._candidates, searched.indexes.lexical
         with _named(searched.indexes):
-            if self._wanted is not None and not is_complete:
-                self._order = fuse_best(
-                    index, self._query, self._dense_levels, lexical, alpha=self._fusion.alpha, wanted=self._wanted
-                )
-                return
-            self._lexical_levels |= levels_of_lexical(index, self._query, lexical, dense, is_complete=is_complete)
+            self._lexical_levels |= levels_of_lexical(
+                index, self._query, lexical, dense_levels, is_complete=is_complete
+            )
 
     def _trim(self) -> None:
         """To the candidates of all collections together, best first and ties by id: a search over thousands holds no more."""

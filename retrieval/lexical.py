@@ -29,6 +29,7 @@ from retrieval.analysis import ENGLISH_QUESTION_WORDS, STEMMERS, WITHOUT_STOP_WO
 from retrieval.narrowing import TERMS_MAX, fetch_depth, members
 from retrieval.records import ChunkTexts, TextChanges
 from shared.errors import DiptychError
+from shared.fusion import ranked
 from shared.retrieval_messages import Language, LexicalNarrowing
 
 log = structlog.get_logger()
@@ -49,8 +50,8 @@ _K1: Final = 1.2
 # of such words is negative (Robertson and Sparck Jones 1976). Left out, a search of 100,000 chunks takes half the time, and
 # the fused nDCG@10 of the sets here moves by .003 at most, up as often as down. Small collections have no speed to gain.
 _COMMON_FROM_CHUNKS: Final = 10_000
-# Those of the searches under way, and of the last few.
-_QUESTIONS_KEPT: Final = 64
+# A query that is asked again need not be analysed again, as it is not embedded again; each takes some kilobytes.
+_QUESTIONS_KEPT: Final = 1024
 
 
 class DamagedIndex(DiptychError):
@@ -226,12 +227,13 @@ class LexicalIndex:
 
 
 def _found(searcher: tantivy.Searcher, clauses: Sequence[tuple[Occur, Query]], limit: int) -> dict[int, float]:
-    """Best first."""
+    """Best first, ties by id."""
     if not clauses:
         return {}
     hits = searcher.search(Query.boolean_query(clauses), limit, count=False).hits
     ids = searcher.fast_field_values("chunk_id", [address for _, address in hits])
-    return {int(chunk_id): score for chunk_id, (score, _) in zip(ids, hits, strict=True) if chunk_id is not None}
+    found = {int(chunk_id): score for chunk_id, (score, _) in zip(ids, hits, strict=True) if chunk_id is not None}
+    return dict(ranked(found))
 
 
 @contextmanager

@@ -12,16 +12,9 @@ from retrieval.legs import Fused
 from retrieval.ranking import Scored, best_of_each, diversified, without_duplicates
 from retrieval.reading import packed_hits
 from retrieval.search_cursor import cursor_after, offset_of
-from shared.fusion import Leg, ranked, ranks
+from shared.fusion import Leg, ranked
 from shared.retrieval_messages import Hit, LegScores, SearchRequest
 from shared.vectors import Float32Array
-
-
-def results_wanted(request: SearchRequest) -> int | None:
-    """How many of the best results decide the page and whether there is another; None where all of them do. Raises
-    InvalidFields."""
-    rearranges = request.rerank or request.suppress_duplicates or request.mmr or request.group_by_document
-    return None if rearranges else offset_of(request) + request.limit + 1
 
 
 def read_page(
@@ -90,7 +83,9 @@ def _with_duplicates(hit: Hit, duplicates: Mapping[int, list[int]]) -> Hit:
 
 
 def _scores(fused: Fused, reranked: Leg, chunk_ids: Sequence[int]) -> dict[int, LegScores]:
-    dense_ranks, lexical_ranks = ranks(fused.dense), ranks(fused.lexical)
+    dense_ranks, lexical_ranks = (
+        {item: rank for rank, item in enumerate(leg, 1)} for leg in (fused.dense, fused.lexical)
+    )
     return {
         chunk_id: LegScores(
             dense=fused.dense.get(chunk_id),

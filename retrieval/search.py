@@ -24,7 +24,7 @@ from retrieval.hits import read_texts
 from retrieval.indexes import CollectionIndexes
 from retrieval.legs import STAGES, Clock, DamagedCollection, Fused, Legs, Searched, Vectors
 from retrieval.models import Models
-from retrieval.pages import read_page, results_wanted
+from retrieval.pages import read_page
 from retrieval.projections import COLLECTIONS_PER_SLICE, Projections
 from retrieval.records import CollectionRow
 from retrieval.reranker import Reranker
@@ -70,7 +70,7 @@ class _Search:
         self.wanted = wanted
         self.fusion = fusion
         self.clock = clock
-        self.legs = Legs(request, fusion, clock, models=models, wanted=results_wanted(request))
+        self.legs = Legs(request, fusion, clock, models=models)
         self.plans: list[CollectionPlan] = []
 
     def ask(self, searched: Sequence[Searched], vectors: Vectors) -> None:

@@ -20,9 +20,9 @@ An id that a leg did not return counts as that leg's worst there: 0 after scalin
   words are to be trusted, and the other way round. What was measured, and what was not taken: docs/ARCHITECTURE.md.
 """
 
-import heapq
 import math
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import Final, Literal
 
 import numpy as np
@@ -45,6 +45,8 @@ _DENSE_ODDS: Final = 1.5
 _TRUST: Final = 4.0
 # How many of a leg's best are its favourites.
 _FAVOURITES: Final = 5
+
+_score = itemgetter(1)
 
 
 def fuse(
@@ -99,20 +101,6 @@ def weighted(dense: Leg, lexical: Leg, weight: float) -> list[tuple[int, float]]
     return ranked(fused)
 
 
-def undecided(dense: Leg, lexical: Leg, weight: float, *, most: float, wanted: int) -> list[int]:
-    """The ids without a lexical level that may yet be among the `wanted` best, where no such level is above `most`.
-
-    The others need not be asked for: even with `most` they stay below what that many others have without it. The bound of
-    the threshold algorithm (Fagin, Lotem and Naor 2001).
-    """
-    least = {
-        item: weight * dense.get(item, 0.0) + (1.0 - weight) * lexical.get(item, 0.0)
-        for item in dense.keys() | lexical.keys()
-    }
-    bar = sorted(least.values(), reverse=True)[wanted - 1] if wanted < len(least) else -math.inf
-    return [item for item in dense.keys() - lexical.keys() if least[item] + (1.0 - weight) * most >= bar]
-
-
 def dense_weight(dense: Leg, lexical: Leg, *, alpha: float = ALPHA_DEFAULT) -> float:
     """What `fuse_adaptive` gives the dense leg, 0 to 1. A leg whose best is 0 or less has nothing to say."""
     if not _has_opinion(lexical):
@@ -132,8 +120,7 @@ def _has_opinion(leg: Leg) -> bool:
 
 def favourites(leg: Leg) -> list[int]:
     """The ids that decide how much `dense_weight` trusts a leg."""
-    best = heapq.nsmallest(_FAVOURITES, leg.items(), key=_best_first)
-    return [item for item, level in best if level > 0.0]
+    return [item for item, level in ranked(leg)[:_FAVOURITES] if level > 0.0]
 
 
 def _esteem(favourites: list[int], judge: Leg) -> float:
@@ -142,13 +129,12 @@ def _esteem(favourites: list[int], judge: Leg) -> float:
     return max(0.0, mean) / max(judge.values())
 
 
-def _best_first(pair: tuple[int, float]) -> tuple[float, int]:
-    return -pair[1], pair[0]
-
-
 def ranked(leg: Leg) -> list[tuple[int, float]]:
     """Best first, ties by id."""
-    return sorted(leg.items(), key=_best_first)
+    # Two sorts, the second of which keeps the order of equals: a tenth of the time of one by a key of both.
+    items = sorted(leg.items())
+    items.sort(key=_score, reverse=True)
+    return items
 
 
 def ranks(leg: Leg) -> dict[int, int]:

@@ -64,6 +64,8 @@ def start(folder: Path, ports: tuple[int, int], *options: str, **variables: str)
             stderr=stderr,
             text=True,
             env=clean_environment(**variables),
+            # A shell that started the tests in the background has made them ignore it, and children inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - it takes no lock
         )
     return Up(process, ports, log)
 

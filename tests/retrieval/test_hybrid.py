@@ -7,11 +7,10 @@ import pytest
 
 from diptych import Fusion
 from retrieval.dense import DenseIndex
-from retrieval.hybrid import fuse_best, levels_of_dense, levels_of_lexical
+from retrieval.hybrid import levels_of_dense, levels_of_lexical
 from retrieval.lexical import LexicalIndex
 from retrieval.records import ChunkTexts, TextChanges, VectorChanges
 from shared.errors import Conflict
-from shared.fusion import fuse_adaptive
 from shared.retrieval_messages import CollectionSpec
 from shared.vectors import Float32Array, Vector
 from tests.harness import running_retrieval
@@ -46,7 +45,7 @@ def test_both_legs_judge_every_candidate(tmp_path: Path) -> None:
     near, worded = dense.search(vectors[0], 3), lexical.search("zoo hen", 2)
 
     dense_levels = levels_of_dense(dense, vectors[0], near, worded)
-    lexical_levels = levels_of_lexical(lexical, "zoo hen", worded, near, is_complete=False)
+    lexical_levels = levels_of_lexical(lexical, "zoo hen", worded, dense_levels, is_complete=False)
 
     assert near.keys() | worded.keys() == dense_levels.keys() == lexical_levels.keys()
     assert dense_levels[0] == pytest.approx(1.0)
@@ -55,27 +54,24 @@ def test_both_legs_judge_every_candidate(tmp_path: Path) -> None:
     assert [level for item, level in complete.items() if item != 7] == [0.0] * (len(complete) - 1)
 
 
-@pytest.mark.parametrize("wanted", [1, 3, 10, 40])
-def test_asking_only_for_what_matters_gives_the_same_best(tmp_path: Path, wanted: int) -> None:
-    rng, lexical, dense, vectors = (
-        np.random.default_rng(5),
-        LexicalIndex(tmp_path, "en"),
-        DenseIndex(8),
-        unit(300, seed=6),
-    )
-    texts = [" ".join(rng.choice(WORDS, size=rng.integers(1, 7))) for _ in range(300)]
+def test_of_what_the_words_did_not_find_the_favourites_are_asked_and_the_rest_is_placed_below_the_last(
+    tmp_path: Path,
+) -> None:
+    lexical = LexicalIndex(tmp_path, "en")
+    texts = [f"{'zoo ' * (1 + number // 8)}{WORDS[number % 8]}" for number in range(64)]
     lexical.apply(TextChanges(1, [ChunkTexts(key, "", "", text) for key, text in enumerate(texts)], []))
-    dense.apply(VectorChanges(1, list(range(300)), vectors, []))
-    for query_vector, query in zip(unit(20, seed=7), ["bee cat", "dog", "hen fly gnu ant"] * 7, strict=False):
-        near, worded = dense.search(query_vector, 20), lexical.search(query, 20)
-        levels = levels_of_dense(dense, query_vector, near, worded)
-        everything, weight = fuse_adaptive(
-            levels, levels_of_lexical(lexical, query, worded, near, is_complete=False), alpha=0.5
-        )
+    worded = lexical.search("zoo", 8)
+    unseen = [key for key in range(64) if key not in worded]
+    others = {key: 1.0 - place / 100 for place, key in enumerate(unseen[:20])}
 
-        order, same_weight = fuse_best(lexical, query, levels, worded, alpha=0.5, wanted=wanted)
+    levels = levels_of_lexical(lexical, "zoo", worded, others, is_complete=False)
 
-        assert (order[:wanted], same_weight) == (everything[:wanted], weight)
+    exact = levels_of_lexical(lexical, "zoo", lexical.search("zoo", 64), others, is_complete=True)
+    last = min(levels[key] for key in worded)
+    assert levels.keys() == worded.keys() | others.keys()
+    assert {key: levels[key] for key in [*worded, *unseen[:5]]} == {key: exact[key] for key in [*worded, *unseen[:5]]}
+    assert [levels[key] for key in unseen[5:20]] == [0.75 * last] * 15
+    assert all(exact[key] <= last for key in unseen)
 
 
 async def test_an_identifier_is_found_though_the_vectors_point_elsewhere(tmp_path: Path) -> None:

@@ -172,11 +172,12 @@ async def test_cancelling_stops_the_embedding_within_a_batch_and_keeps_what_is_s
 
         cancelled = await running.client.cancel_job(answer.job.id)
         embedder.let(100)
-        # Whatever is embedded after this was not waiting any more: the next batch is the new document's.
         await running.client.ingest("docs", [{"id": "next", "text": "next"}])
 
         assert cancelled.status == "cancelled"
-        assert [texts for _, texts in embedder.batches[4:]] == [["next"]]
+        # One batch may have been taken from the queue while the cancelling was on its way to it.
+        *late, last = [texts for _, texts in embedder.batches[4:]]
+        assert (last, len(late) <= 1) == (["next"], True)
         job = await running.client.job(answer.job.id)
         documents = {document.id for document in (await running.client.documents("docs")).items}
         assert len(documents) == job.created + 1

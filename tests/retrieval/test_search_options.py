@@ -304,7 +304,7 @@ class TestManyCollections:
             request = SearchRequest(query=QUERY, candidates=candidates)
 
             def fused(size: int) -> Fused:
-                legs = Legs(request, Fusion(method=method), Clock(), models=["hash"] * len(opened), wanted=None)
+                legs = Legs(request, Fusion(method=method), Clock(), models=["hash"] * len(opened))
                 for start in range(0, len(opened), size):
                     some = opened[start : start + size]
                     legs.ask(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.fusion import dense_levels, dense_weight, favourites, fuse_adaptive, lexical_levels, ranked, undecided
+from shared.fusion import dense_levels, dense_weight, fuse_adaptive, lexical_levels, ranked
 from tests.shared.strategies import PROPERTY
 
 LEVELS = st.dictionaries(st.integers(0, 30), st.floats(0.015625, 1, width=32), min_size=1, max_size=12)
@@ -108,33 +108,3 @@ def test_ties_are_ordered_by_id() -> None:
     level = {5: 0.5, 2: 0.5, 9: 0.5}
 
     assert [item for item, _ in fuse_adaptive(level, level)[0]] == [2, 5, 9]
-
-
-@given(
-    st.dictionaries(st.integers(0, 60), st.floats(-0.2, 1.0), min_size=1, max_size=40),
-    st.dictionaries(st.integers(0, 60), st.floats(0.0, 1.0), min_size=5, max_size=40),
-    st.data(),
-)
-def test_what_is_decided_without_being_asked_would_not_have_changed_the_best(
-    dense: dict[int, float], found: dict[int, float], data: st.DataObject
-) -> None:
-    most = min(found.values())
-    rest = {item: data.draw(st.floats(0.0, 1.0)) * most for item in sorted(dense.keys() - found.keys())}
-    wanted = data.draw(st.integers(1, 70))
-    everything, weight = fuse_adaptive(dense, found | rest)
-    asked = {item: rest[item] for item in favourites(dense) if item in rest}
-
-    left = undecided(dense, found | asked, weight, most=most, wanted=wanted)
-    order, same_weight = fuse_adaptive(dense, found | asked | {item: rest[item] for item in left})
-
-    assert same_weight == weight
-    assert order[:wanted] == everything[:wanted]
-    assert set(left) <= rest.keys()
-
-
-def test_only_what_may_still_be_among_the_best_is_asked_for() -> None:
-    dense = {1: 0.9, 2: 0.8, 3: 0.1, 4: 0.05}
-
-    assert undecided(dense, {1: 0.5, 9: 0.3}, 0.5, most=0.3, wanted=1) == []
-    assert undecided(dense, {1: 0.5, 9: 0.3}, 0.5, most=0.3, wanted=2) == [2]
-    assert sorted(undecided(dense, {1: 0.5, 9: 0.3}, 0.5, most=0.3, wanted=5)) == [2, 3, 4]
