@@ -149,7 +149,15 @@ async def _embedded_texts(client: RetrievalClient, document: DocumentIn) -> list
     """What the model read of each chunk: its place, then its text."""
     stored = await client.document(COLLECTION, document.id or "")
     return [
-        " > ".join(dict.fromkeys(name for name in (stored.title, *passage.headings) if name)) + f"\n{passage.text}"
+        "\n".join(
+            part
+            for part in (
+                " > ".join(dict.fromkeys(name for name in (stored.title, *passage.headings) if name)),
+                passage.context,
+                passage.text,
+            )
+            if part
+        )
         for passage in stored.passages
     ]
 

@@ -79,3 +79,14 @@ def speaker_of(role: str, name: str | None) -> str:
 def embed_text(turn: IndexedTurn) -> str:
     """What the model reads of a turn."""
     return f"{turn.speaker}: {turn.text}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """A turn as a summary reads it."""
+
+    seq: int
+    role: Role
+    speaker: str
+    created_at: datetime
+    text: str
