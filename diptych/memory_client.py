@@ -84,6 +84,7 @@ class MemoryClient(ServiceClient):
         since: datetime | None = None,
         until: datetime | None = None,
         as_of: datetime | None = None,
+        filter: Mapping[str, Any] | None = None,  # noqa: A002 - the wire's name
         mode: SearchMode = "hybrid",
         limit: int = 10,
         neighbours: int = 0,
@@ -97,6 +98,7 @@ class MemoryClient(ServiceClient):
             since=since,
             until=until,
             as_of=as_of,
+            filter=None if filter is None else dict(filter),
             mode=mode,
             limit=limit,
             neighbours=neighbours,

@@ -67,7 +67,7 @@ async def _start(app: web.Application, settings: MemorySettings, stack: AsyncExi
     await embeddings.start()
     stack.push_async_callback(embeddings.close)
     indexes = ScopeIndexes(history, threads=threads, items_max=settings.index_items_max)
-    recall = Recall(store, Turns(database), indexes, embeddings, candidates=settings.candidates, registry=registry)
+    recall = Recall(store, Turns(database), indexes, embeddings, registry=registry)
     app[SERVICE] = MemoryService(
         settings,
         store=store,

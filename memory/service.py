@@ -13,7 +13,7 @@ from memory.embeddings import Embeddings
 from memory.history import History
 from memory.indexes import ScopeIndexes
 from memory.recall import Recall
-from memory.records import RecalledTurn, Scope, SessionRow, speaker_of
+from memory.records import ItemKey, RecalledTurn, Scope, SessionRow, speaker_of
 from memory.settings import MemorySettings
 from memory.store import Store
 from shared.errors import FieldError, InvalidFields, NotFound, Unavailable, invalid
@@ -151,13 +151,14 @@ class MemoryService:
         findings = [Finding(where="sqlite", problem=problem) for problem in problems]
         for scope in self._indexes.scopes:
             # The index first: what is appended in between is in the truth alone, and would be no difference.
-            indexed = await self._indexes.use(scope, self.embeddings.model, lambda index: index.ids())
-            truth = await self._history.turn_ids(scope)
+            indexed = await self._indexes.use(scope, self.embeddings.model, lambda index: index.keys())
+            truth = await self._history.item_keys(scope)
             if surplus := indexed - truth:
-                text = f"the recall index has {len(surplus)} turns that are gone, such as {min(surplus)}"
+                text = f"the recall index has {len(surplus)} items that are gone, such as {_named(min(surplus))}"
                 findings.append(Finding(where=f"{scope.tenant}/{scope.label}", problem=text))
-            if missing := {item for item in truth - indexed if item <= max(indexed, default=0)}:
-                text = f"the recall index misses {len(missing)} turns, such as {min(missing)}"
+            newest = dict(sorted(indexed))
+            if missing := {key for key in truth - indexed if key[1] <= newest.get(key[0], 0)}:
+                text = f"the recall index misses {len(missing)} items, such as {_named(min(missing))}"
                 findings.append(Finding(where=f"{scope.tenant}/{scope.label}", problem=text))
         return CheckReport(
             clean=not findings, checked={**counts, "scopes": len(self._indexes.scopes)}, findings=findings
@@ -196,7 +197,7 @@ class MemoryService:
             return [], False
         wanted = RecallRequest(user_id=request.user_id, as_of=request.as_of, limit=_RECALLED_MAX)
         found = await self._recall.find(scope, wanted, query)
-        return [turn for turn, _, _ in found.turns], found.degraded
+        return [hit.item for hit in found.hits], found.degraded
 
     async def _hits(
         self, request: ContextRequest, query: str | None, bearer: str | None, room: int
@@ -234,6 +235,10 @@ class MemoryService:
 
     def _check_metadata(self, metadata: dict[str, object] | None, path: str) -> None:
         check_metadata(metadata or {}, path=path, bytes_max=self.settings.metadata_bytes_max)
+
+
+def _named(key: ItemKey) -> str:
+    return f"{key[0]} {key[1]}"
 
 
 def _session_scope(tenant: str, session: SessionRow | None) -> Scope | None:

@@ -32,4 +32,3 @@ class MemorySettings(ServiceSettings):
         ge=1000,
         description="Turns whose indexes are kept in memory over all scopes (about 3 kB each); the least used go first.",
     )
-    candidates: int = Field(100, ge=10, le=1000, description="Candidates that each leg of a recall gives to fusion.")

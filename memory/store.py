@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from memory.history import record_op
+from memory.items import record_op
 from memory.records import SessionRow
 from shared.database import Database
 from shared.errors import Conflict, FieldError, NotFound

@@ -6,12 +6,31 @@ own weights make frequent words count for little, and in a small memory "not" or
 
 import re
 import unicodedata
+from datetime import datetime
+from typing import Final
 
 import Stemmer
 
 _WORD = re.compile(r"\w+")
 _PART = re.compile(r"[^\W_]+")
 _TERM_LENGTH_MAX = 80
+
+# Not from the locale, which would make an index depend on the machine.
+WEEKDAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+MONTHS: Final = (
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+)
 
 
 class Words:
@@ -31,3 +50,8 @@ class Words:
                 found.append(word)
         terms: list[str] = self._stemmer.stemWords(found)
         return terms
+
+
+def written_date(moment: datetime) -> str:
+    """A day in the words that people use for it, in the zone that `moment` is in: "Tuesday 9 May 2023"."""
+    return f"{WEEKDAYS[moment.weekday()]} {moment.day} {MONTHS[moment.month - 1]} {moment.year}"

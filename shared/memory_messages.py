@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
-from shared.messages import Answer, Id, Metadata, PageQuery, Request, Text, Timestamp, Title
+from shared.messages import Answer, FilterObject, Id, Metadata, PageQuery, Request, Text, Timestamp, Title
 from shared.retrieval_messages import Query, SearchMode
 
 Role = Literal["user", "assistant", "system", "tool"]
@@ -131,7 +131,8 @@ class EraseReport(Answer, frozen=True, kw_only=True):
 class RecallRequest(Request, frozen=True, kw_only=True):
     """At least one of user_id, session_id and agent_id; with several, what belongs to all of them.
 
-    Without a query, newest first. `as_of` looks from an earlier moment: nothing later is seen.
+    Without a query, newest first. `as_of` looks from an earlier moment: nothing later is seen, and "yesterday" is its
+    yesterday. `filter` is over an item's metadata.
     """
 
     query: Query | None = None
@@ -142,6 +143,7 @@ class RecallRequest(Request, frozen=True, kw_only=True):
     since: Timestamp | None = None
     until: Timestamp | None = None
     as_of: Timestamp | None = None
+    filter: FilterObject | None = None
     mode: SearchMode = "hybrid"
     limit: Annotated[int, Meta(ge=1, le=1000)] = 10
     neighbours: Annotated[int, Meta(ge=0, le=20)] = 0
@@ -172,12 +174,23 @@ class Recalled(Answer, frozen=True, kw_only=True):
     after: list[Turn] | None = None
 
 
+class UnderstoodTime(Answer, frozen=True, kw_only=True):
+    """A time that the query speaks of: from `since` on, and before `until`."""
+
+    text: str
+    since: datetime | None = None
+    until: datetime | None = None
+
+
 class RecallPlan(Answer, frozen=True, kw_only=True):
-    """`without_vector` counts items that only the lexical leg could find yet."""
+    """`without_vector` counts items that only the lexical leg could find yet. `times` and `speakers` are what was understood
+    of the query: items of theirs count more, and nothing is left out for it."""
 
     scope: str
     items: int
     without_vector: int
+    times: list[UnderstoodTime]
+    speakers: list[str]
     stages_ms: dict[str, float]
 
 
