@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memory.bm25 import Bm25, Neighbours
-from memory.ranking import Floats, Mask, boosts, fused, with_sessions
+from memory.ranking import Floats, Mask, boosts, fused, with_company
 from memory.recall_query import Understood
 from memory.records import Changes, IndexedItem, ItemKey
 from memory.words import Words, written_date
@@ -40,7 +40,6 @@ _ROW: Final = np.dtype(
         ("time", "f8"),
         ("kind", "i4"),
         ("id", "i8"),
-        ("session", "i4"),
         ("before", "i4"),
         ("after", "i4"),
         ("speaker", "i4"),
@@ -96,9 +95,8 @@ class ScopeIndex:
         # Of what stands in a session in order: (session, position).
         self._place_of: dict[int, tuple[int, int]] = {}
         self._row_at: dict[tuple[int, int], int] = {}
-        self._kinds, self._sessions = _Table[RecallKind](), _Table[int]()
+        self._kinds = _Table[RecallKind]()
         self._speakers, self._roles, self._metadata = _Table[str](), _Table[str](), _Table[str]()
-        self._capacity = _CAPACITY_MIN
         self._all = np.zeros(_CAPACITY_MIN, dtype=_ROW)
         self._vectors: Float32Array = np.zeros((_CAPACITY_MIN, 0), dtype=np.float32)
 
@@ -152,23 +150,22 @@ class ScopeIndex:
         """The best items, ties by age. Without `query` the lexical leg is silent, without `vector` (of unit length) the
         dense one; what neither leg found is not answered."""
         rows = self._rows
-        visible = rows["alive"].copy()
+        visible: Mask = rows["alive"].copy()
         if wanted.until is not None:
             visible &= rows["time"] <= wanted.until.timestamp()
-        chosen = np.flatnonzero(visible & self._eligible(wanted))
-        lexical = np.zeros(len(chosen)) if query is None else self._lexical(query, visible)[chosen]
-        dense, judged = self._dense(vector, chosen)
-        found = judged | (lexical > 0.0)
-        kept = rows[chosen]
-        score = with_sessions(fused(dense, lexical, judged=judged), kept["session"], len(self._sessions.values))
-        is_named = (
-            self._speakers.mask(understood.speakers)[kept["speaker"]] | self._roles.mask(understood.roles)[kept["role"]]
-        )
-        score *= boosts(kept["time"], understood.times, is_named=is_named)
-        best = _best(score, kept, np.flatnonzero(found), limit)
+        eligible = visible & self._eligible(wanted)
+        neighbours = Neighbours(rows["before"], rows["after"])
+        lexical = np.zeros(len(rows))
+        if query is not None:
+            lexical = self._bm25.scores(self._words.terms(query), visible, neighbours) * eligible
+        dense, judged = self._dense(vector, eligible)
+        # What may not be answered has no say in the order of what may.
+        score = with_company(fused(dense, lexical, judged=judged) * eligible, neighbours)
+        score *= boosts(rows["time"], understood.times, visible=visible, is_named=self._is_named(understood))
+        best = _best(score, rows, np.flatnonzero(judged | (lexical > 0.0)), limit)
         details = _leg_scores(dense, judged, lexical, best)
         return [
-            Scored((self._kinds.values[kept["kind"][at]], int(kept["id"][at])), float(score[at]), scores)
+            Scored((self._kinds.values[rows["kind"][at]], int(rows["id"][at])), float(score[at]), scores)
             for at, scores in zip(best.tolist(), details, strict=True)
         ]
 
@@ -184,18 +181,17 @@ class ScopeIndex:
             keep &= np.array(fits, dtype=bool)[rows["metadata"]]
         return keep
 
-    def _lexical(self, query: str, visible: Mask) -> Floats:
-        neighbours = Neighbours(self._rows["before"], self._rows["after"])
-        return self._bm25.scores(self._words.terms(query), visible, neighbours)
-
-    def _dense(self, vector: Float32Array | None, chosen: NDArray[np.intp]) -> tuple[Floats, Mask]:
+    def _dense(self, vector: Float32Array | None, eligible: Mask) -> tuple[Floats, Mask]:
         """Cosine similarities, and which of them are one."""
         count = len(self._rows)
         if vector is None or self._vectors.shape[1] != len(vector):
-            return np.zeros(len(chosen)), np.zeros(len(chosen), dtype=bool)
-        similarities = (self._vectors[:count] @ vector).astype(np.float64)
-        has_vector: Mask = self._rows["has_vector"][chosen]
-        return similarities[chosen], has_vector
+            return np.zeros(count), np.zeros(count, dtype=bool)
+        return (self._vectors[:count] @ vector).astype(np.float64), eligible & self._rows["has_vector"]
+
+    def _is_named(self, understood: Understood) -> Mask:
+        speakers, roles = self._speakers.mask(understood.speakers), self._roles.mask(understood.roles)
+        named: Mask = speakers[self._rows["speaker"]] | roles[self._rows["role"]]
+        return named
 
     @property
     def _rows(self) -> NDArray[np.void]:
@@ -206,15 +202,13 @@ class ScopeIndex:
         if row == len(self._all):
             self._all = _resized(self._all, 2 * row)
             self._vectors = _resized(self._vectors, 2 * row)
-        session = _NONE if item.session is None else self._sessions.number(item.session)
-        before, after = self._neighbours(row, session, item.position)
+        before, after = self._neighbours(row, item)
         self._all[row] = (
             True,
             False,
             item.created_at.timestamp(),
             self._kinds.number(item.kind),
             item.id,
-            session,
             before,
             after,
             self._speakers.number(item.speaker),
@@ -227,9 +221,10 @@ class ScopeIndex:
         )
         return row
 
-    def _neighbours(self, row: int, session: int, position: int | None) -> tuple[int, int]:
+    def _neighbours(self, row: int, item: IndexedItem) -> tuple[int, int]:
         """Finds them, and tells them of the new one."""
-        if session == _NONE or position is None:
+        session, position = item.session, item.position
+        if session is None or position is None:
             return _NONE, _NONE
         self._row_at[session, position] = row
         self._place_of[row] = session, position
@@ -265,11 +260,11 @@ class ScopeIndex:
         self._all["has_vector"][row] = True
 
 
-def _best(score: Floats, kept: NDArray[np.void], found: NDArray[np.intp], limit: int) -> NDArray[np.intp]:
+def _best(score: Floats, rows: NDArray[np.void], found: NDArray[np.intp], limit: int) -> NDArray[np.intp]:
     if len(found) > limit:
         last = np.partition(score[found], len(found) - limit)[len(found) - limit]
         found = found[score[found] >= last]
-    order = np.lexsort((kept["id"][found], kept["kind"][found], kept["time"][found], -score[found]))[:limit]
+    order = np.lexsort((rows["id"][found], rows["kind"][found], rows["time"][found], -score[found]))[:limit]
     best: NDArray[np.intp] = found[order]
     return best
 

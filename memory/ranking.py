@@ -3,7 +3,7 @@
 The legs are scaled to 0..1 and added: the lexical leg from 0, where no word of the query occurs, the dense one from its
 lowest similarity, because nothing is ever wholly unlike a query. Then two things that are not in an item's own words:
 
-- The session: where one turn is what was asked for, the others of its session are more likely than those elsewhere.
+- Its company: where one turn is what was asked for, those that were said near it are more likely than others.
 - What the query says beside its words (`recall_query`), and how new an item is: factors that can move it, and no more.
 
 What each is worth, and what was not taken: docs/ARCHITECTURE.md.
@@ -15,13 +15,17 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from memory.bm25 import Neighbours
 from memory.time_expressions import TimeRange
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-# What the best of a session counts beside an item's own score.
-_SESSION: Final = 0.7
+# What the best item near it counts beside an item's own score, and what each step away leaves of that: half after 13.
+_COMPANY: Final = 0.7
+_NEARNESS: Final = 0.95
+_ROUNDS: Final = 5
+_NOBODY: Final = -1
 # How much more an item counts that is by whom the query names, or from when it names, or new. Recency alone never moves
 # one item past another that is more than a tenth better.
 _SPEAKER: Final = 0.2
@@ -49,21 +53,25 @@ def fused(dense: Floats, lexical: Floats, *, judged: Mask) -> Floats:
     return 0.5 * (by_meaning + by_words) if top > 0.0 else by_meaning
 
 
-def with_sessions(scores: Floats, sessions: NDArray[np.int32], count: int) -> Floats:
-    """`sessions` are numbers below `count`, -1 for an item that has none: it stands for itself."""
-    best = np.zeros(count)
-    inside = sessions >= 0
-    np.maximum.at(best, sessions[inside], scores[inside])
-    companions = scores.copy()
-    companions[inside] = best[sessions[inside]]
-    return (scores + _SESSION * companions) / (1.0 + _SESSION)
+def with_company(scores: Floats, neighbours: Neighbours) -> Floats:
+    """Adds to each score the best one near it, which counts less with each item that lies between."""
+    best = scores.copy()
+    before, after, nearness = neighbours.before, neighbours.after, _NEARNESS
+    # Each round looks twice as far as the one before: all that lies within 2 ** rounds is seen.
+    for _ in range(_ROUNDS):
+        for beside in (before, after):
+            rows = np.flatnonzero(beside >= 0)
+            best[rows] = np.maximum(best[rows], nearness * best[beside[rows]])
+        before, after = (np.where(beside >= 0, beside[beside], _NOBODY) for beside in (before, after))
+        nearness *= nearness
+    return (scores + _COMPANY * best) / (1.0 + _COMPANY)
 
 
-def boosts(times: Floats, ranges: Sequence[TimeRange], *, is_named: Mask) -> Floats:
-    """A factor of 1 or more for each item. `times` are seconds since 1970."""
-    if not len(times):
-        return np.ones(0)
-    age = times.max() - times
+def boosts(times: Floats, ranges: Sequence[TimeRange], *, visible: Mask, is_named: Mask) -> Floats:
+    """A factor of 1 or more for each item. `times` are seconds since 1970; new is what is as the newest `visible` item."""
+    if not visible.any():
+        return np.ones(len(times))
+    age = np.maximum(0.0, times[visible].max() - times)
     factors: Floats = 1.0 + _RECENCY * np.exp2(-age / _RECENCY_HALF_LIFE_S) + _SPEAKER * is_named
     if ranges:
         factors += _TIME * np.max([_closeness(times, each) for each in ranges], axis=0)

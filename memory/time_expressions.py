@@ -182,7 +182,9 @@ _IN: Final = r"(?:in|during|over|since|until|till|by|before|after|from|to|betwee
 
 _SENTENCE_START: Final = re.compile(r"(?:^|[.!?:]\s)\s*[\"'(]?$")
 _BEFORE_TIME: Final = re.compile(rf"\b(?:{_IN}|on|last|this|early|mid|late|\d(?:st|nd|rd|th)?)[\s-]+(?:the\s+)?$")
-_BOUND: Final = re.compile(r"\b(?P<word>since|after|before|prior to|until|till|up to|by)\s+(?:(?:the|last|this|past|previous)\s+)?$")
+_BOUND: Final = re.compile(
+    r"\b(?P<word>since|after|before|prior to|until|till|up to|by)\s+(?:(?:the|last|this|past|previous)\s+)?$"
+)
 _PAIR_OPENS: Final = re.compile(r"\b(?:between|from)\s+(?:the\s+)?$")
 _PAIR_JOINS: Final = re.compile(r"\s*(?:and|to|until|till|through|-|\u2013)\s*(?:the\s+)?")
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memory.ranking import Floats, boosts, fused, with_sessions
+from memory.bm25 import Neighbours
+from memory.ranking import Floats, boosts, fused, with_company
 from memory.recall_query import understand
 from memory.time_expressions import TimeRange
 
@@ -51,8 +52,9 @@ def test_a_boost_never_turns_a_score_into_none_and_recency_is_bounded(
     is_named = np.array(data.draw(st.lists(st.booleans(), min_size=count, max_size=count)))
     ranges = [TimeRange("x", NOW, None), TimeRange("y", None, NOW), TimeRange("z", NOW, NOW + timedelta(days=1))]
 
-    plain = boosts(times, [], is_named=np.zeros(count, dtype=bool))
-    all_together = boosts(times, ranges, is_named=is_named)
+    everything = np.ones(count, dtype=bool)
+    plain = boosts(times, [], visible=everything, is_named=~everything)
+    all_together = boosts(times, ranges, visible=everything, is_named=is_named)
 
     assert ((plain >= 1.0) & (plain <= 1.1)).all()
     assert (all_together >= plain).all()
@@ -65,9 +67,9 @@ def test_what_a_query_dates_counts_more_within_it_and_less_and_less_after_it() -
     may = TimeRange("in May", datetime(2026, 5, 1, tzinfo=UTC), datetime(2026, 6, 1, tzinfo=UTC))
     days = [datetime(2026, 4, 30, tzinfo=UTC), datetime(2026, 5, 20, tzinfo=UTC), NOW + timedelta(days=7)]
     times = np.array([day.timestamp() for day in days])
-    nobody = np.zeros(3, dtype=bool)
+    who = {"visible": np.ones(3, dtype=bool), "is_named": np.zeros(3, dtype=bool)}
 
-    before, within, after = boosts(times, [may], is_named=nobody) - boosts(times, [], is_named=nobody)
+    before, within, after = boosts(times, [may], **who) - boosts(times, [], **who)
 
     assert before == pytest.approx(0.0)
     assert within == pytest.approx(2 * after)
@@ -99,16 +101,18 @@ def test_what_has_no_vector_yet_is_placed_by_its_words() -> None:
     assert found[2] == 1.0
 
 
-@given(scores, st.data())
-def test_a_session_lifts_its_own_by_its_best(given_scores: Floats, data: st.DataObject) -> None:
-    sessions = np.array(
-        data.draw(st.lists(st.integers(-1, 3), min_size=len(given_scores), max_size=len(given_scores))), dtype=np.int32
-    )
+@given(scores, st.sets(st.integers(0, 20)))
+def test_company_counts_less_with_each_item_between(given_scores: Floats, starts: set[int]) -> None:
+    """Rows in order; a new session begins at each of `starts`."""
+    count = len(given_scores)
+    rows = np.arange(count, dtype=np.int32)
+    begins = np.array([row == 0 or row in starts for row in rows])
+    ends = np.append(begins[1:], True)
+    neighbours = Neighbours(np.where(begins, -1, rows - 1), np.where(ends, -1, rows + 1))
+    session = begins.cumsum()
 
-    lifted = with_sessions(given_scores, sessions, 4)
+    lifted = with_company(given_scores, neighbours)
 
-    for at, session in enumerate(sessions):
-        best = given_scores[at] if session < 0 else given_scores[sessions == session].max()
-        assert min(given_scores[at], best) - 1e-12 <= lifted[at] <= max(given_scores[at], best) + 1e-12
-        alike = (sessions == session) & (given_scores < given_scores[at])
-        assert (lifted[alike] <= lifted[at]).all() or session < 0
+    for at in range(count):
+        near = [given_scores[row] * 0.95 ** abs(row - at) for row in rows if session[row] == session[at]]
+        assert lifted[at] == pytest.approx((given_scores[at] + 0.7 * max(near)) / 1.7)
