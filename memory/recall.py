@@ -109,10 +109,11 @@ class Recall:
         degraded = vector is None and request.mode != "lexical"
         embedded = time.perf_counter()
         use_words = request.mode != "dense" or degraded
+        now = request.as_of or datetime.now(UTC)
         searched = await self._indexes.use(
             scope,
             self._embeddings.model,
-            lambda index: _search(index, request, query, vector, part, use_words=use_words),
+            lambda index: _search(index, request, query, vector, part, now=now, use_words=use_words),
         )
         done = time.perf_counter()
         items = await self._read(scope, [scored.key for scored in searched.best])
@@ -163,9 +164,9 @@ def _search(
     vector: Float32Array | None,
     part: Filter | None,
     *,
+    now: datetime,
     use_words: bool,
 ) -> _Searched:
-    now = request.as_of or datetime.now(UTC)
     understood = understand(query, now=now, oldest=index.oldest, speakers=index.speakers)
     best = index.search(
         query if use_words else None,
