@@ -16,6 +16,12 @@ def m001_initial(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations()
+def m002_spans(db: Database) -> None:
+    for statement in _SPANS:
+        db.execute(statement)
+
+
 _INITIAL = (
     """
     CREATE TABLE sessions (
@@ -62,4 +68,27 @@ _INITIAL = (
     "CREATE INDEX ops_by_session ON ops (session, seq)",
     # What the service must remember of itself, such as the model that its vectors are of.
     "CREATE TABLE state (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
+)
+
+# A span never changes: what is forgotten makes others in its place. `since` and `until` are the times of its earliest and
+# latest turn, `parent` is the span of the next level that stands for it, and `source_hash` is of what it was made from.
+_SPANS = (
+    """
+    CREATE TABLE spans (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, session INTEGER NOT NULL REFERENCES sessions ON DELETE CASCADE,
+        span_id TEXT NOT NULL UNIQUE, level INTEGER NOT NULL, first_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL,
+        parent INTEGER REFERENCES spans ON DELETE SET NULL, since TEXT NOT NULL, until TEXT NOT NULL,
+        text TEXT NOT NULL, ledger TEXT NOT NULL, tokens INTEGER NOT NULL, source_tokens INTEGER NOT NULL,
+        turns INTEGER NOT NULL, summarizer TEXT NOT NULL, source_hash BLOB NOT NULL, created_at TEXT NOT NULL,
+        UNIQUE (session, level, first_seq)
+    )
+    """,
+    "CREATE INDEX spans_by_parent ON spans (parent)",
+    # Kept with each append and fold, because every append asks whether the tail is full.
+    "ALTER TABLE sessions ADD COLUMN tail_tokens INTEGER NOT NULL DEFAULT 0",
+    """
+    UPDATE sessions SET tail_tokens = (
+        SELECT coalesce(sum(t.tokens), 0) FROM turns t WHERE t.session = sessions.id AND t.seq >= sessions.tail_from
+    )
+    """,
 )
