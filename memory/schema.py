@@ -22,6 +22,12 @@ def m002_spans(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations()
+def m003_facts(db: Database) -> None:
+    for statement in _FACTS:
+        db.execute(statement)
+
+
 _INITIAL = (
     """
     CREATE TABLE sessions (
@@ -91,4 +97,29 @@ _SPANS = (
         SELECT coalesce(sum(t.tokens), 0) FROM turns t WHERE t.session = sessions.id AND t.seq >= sessions.tail_from
     )
     """,
+)
+
+# A fact never changes either: a new value of its key stands beside it, and `valid_to` and `replaced_by` say since when. One
+# that came with sources is `derived`: it goes when the last turn that it came from is forgotten.
+_FACTS = (
+    """
+    CREATE TABLE facts (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, tenant TEXT NOT NULL, user_id TEXT NOT NULL, fact_id TEXT NOT NULL,
+        kind TEXT NOT NULL CHECK (kind IN ('fact', 'preference', 'instruction', 'event')), key TEXT, text TEXT NOT NULL,
+        status TEXT NOT NULL CHECK (status IN ('active', 'pending', 'rejected')), pinned INTEGER NOT NULL DEFAULT 0,
+        valid_from TEXT NOT NULL, valid_to TEXT, expires_at TEXT, replaced_by INTEGER REFERENCES facts ON DELETE SET NULL,
+        origin TEXT NOT NULL, derived INTEGER NOT NULL, content_hash BLOB NOT NULL, tokens INTEGER NOT NULL,
+        created_at TEXT NOT NULL, updated_at TEXT NOT NULL,
+        UNIQUE (tenant, fact_id)
+    )
+    """,
+    "CREATE INDEX facts_by_user ON facts (tenant, user_id, key, valid_to)",
+    """
+    CREATE TABLE fact_sources (
+        fact INTEGER NOT NULL REFERENCES facts ON DELETE CASCADE,
+        turn INTEGER NOT NULL REFERENCES turns ON DELETE CASCADE,
+        PRIMARY KEY (fact, turn)
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX fact_sources_by_turn ON fact_sources (turn)",
 )
