@@ -14,7 +14,7 @@ user writes would move another's ranking, and it scores everybody's matches befo
 import math
 from array import array
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -64,34 +64,38 @@ class Bm25:
             self._labels.setdefault(label, array("I")).append(row)
         self._lengths.append(counts.total())
 
-    def scores(self, terms: Iterable[str], visible: NDArray[np.bool_], neighbours: Neighbours) -> NDArray[np.float64]:
-        """One score a row, 0 where no term occurs. Rows that are not `visible` count for nothing: not in the statistics,
-        and not beside their neighbours."""
+    def scores(
+        self, weights: Mapping[str, float], visible: NDArray[np.bool_], neighbours: Neighbours
+    ) -> NDArray[np.float64]:
+        """One score a row, 0 where no term occurs. `weights` are the query's terms, and what each is worth beside the others.
+
+        Rows that are not `visible` count for nothing: not in the statistics, and not beside their neighbours.
+        """
         scores = np.zeros(len(self._lengths))
         count = int(visible.sum())
         if count == 0:
             return scores
         lengths = np.frombuffer(self._lengths, dtype=np.uint32)
         mean = max(1.0, float(lengths[visible].mean()))
-        weights = visible / (1.0 - _B + _B * lengths / mean)
-        for term in set(terms):
+        per_word = visible / (1.0 - _B + _B * lengths / mean)
+        for term, worth in weights.items():
             if term not in self._postings and term not in self._labels:
                 continue
-            frequencies = self._frequencies(term, weights, visible, neighbours)
+            frequencies = self._frequencies(term, per_word, visible, neighbours)
             rows = np.flatnonzero(frequencies)
             found = frequencies[rows]
-            weight = math.log(1 + (count - len(rows) + 0.5) / (len(rows) + 0.5))
-            scores[rows] += weight * found * (_K1 + 1) / (found + _K1)
+            rareness = math.log(1 + (count - len(rows) + 0.5) / (len(rows) + 0.5))
+            scores[rows] += worth * rareness * found * (_K1 + 1) / (found + _K1)
         return scores
 
     def _frequencies(
-        self, term: str, weights: NDArray[np.float64], visible: NDArray[np.bool_], neighbours: Neighbours
+        self, term: str, per_word: NDArray[np.float64], visible: NDArray[np.bool_], neighbours: Neighbours
     ) -> NDArray[np.float64]:
         """How often a term occurs in each row and beside it, in units of a text of mean length."""
-        total = np.zeros(len(weights))
+        total = np.zeros(len(per_word))
         if term in self._postings:
             rows, frequencies = (np.frombuffer(part, dtype=np.uint32) for part in self._postings[term])
-            own = frequencies * weights[rows]
+            own = frequencies * per_word[rows]
             total[rows] += own
             # A row is what stands before its next one, and after its last one.
             for beside, share in ((neighbours.after[rows], _BEFORE), (neighbours.before[rows], _AFTER)):

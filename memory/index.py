@@ -157,7 +157,7 @@ class ScopeIndex:
         neighbours = Neighbours(rows["before"], rows["after"])
         lexical = np.zeros(len(rows))
         if query is not None:
-            lexical = self._bm25.scores(self._words.terms(query), visible, neighbours) * eligible
+            lexical = self._bm25.scores(self._words.weights(query), visible, neighbours) * eligible
         dense, judged = self._dense(vector, eligible)
         # What may not be answered has no say in the order of what may.
         score = with_company(fused(dense, lexical, judged=judged) * eligible, neighbours)

@@ -1,7 +1,8 @@
 """Text to terms: lower-cased words, stemmed. Pure.
 
-Identifiers count whole and in parts, so that `retry_limit` is found by "retry". Nothing is dropped as a stop word: BM25's
-own weights make frequent words count for little, and in a small memory "not" or "the who" may be what was meant.
+Identifiers count whole and in parts, so that `retry_limit` is found by "retry". Nothing is dropped as a stop word, because
+"not" or "the who" may be what was meant. But the words that make a question one are worth less when asked for (`weights`): people
+who talk ask few questions, so BM25's own weights take "what did you" for rare words, and find other questions.
 """
 
 import re
@@ -33,11 +34,27 @@ MONTHS: Final = (
 )
 
 
+# Between .05 and .3 all is about the same; 0 would find nothing for a query that has only them.
+_FUNCTION_WORD: Final = 0.2
+# English ones: of other languages the weights of BM25 must do.
+_FUNCTION_WORDS: Final = frozenset(
+    _WORD.findall("""
+    a an the this that these those it its and or but if than then there
+    of to in on at for by with from as about into over after before during
+    is am are was were be been being do does did has have had will would can could should may might must
+    what which who whom whose when where why how
+    i me my you your we us our he him his she her hers they them their
+    no not so any some such only own same s t d ll re ve
+    """)
+)
+
+
 class Words:
     """Not thread-safe, because the stemmer is not: one for each index."""
 
     def __init__(self, language: str = "english") -> None:
         self._stemmer = Stemmer.Stemmer(language)
+        self._function_terms = frozenset(self._stemmer.stemWords(sorted(_FUNCTION_WORDS)))
 
     def terms(self, text: str) -> list[str]:
         plain = unicodedata.normalize("NFKC", text).lower()
@@ -50,6 +67,10 @@ class Words:
                 found.append(word)
         terms: list[str] = self._stemmer.stemWords(found)
         return terms
+
+    def weights(self, query: str) -> dict[str, float]:
+        """The terms of a query, and what each is worth beside what BM25 makes of it."""
+        return {term: _FUNCTION_WORD if term in self._function_terms else 1.0 for term in self.terms(query)}
 
 
 def written_date(moment: datetime) -> str:
