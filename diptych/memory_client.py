@@ -1,7 +1,7 @@
 """The memory service's client."""
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -17,6 +17,7 @@ from shared.memory_messages import (
     ContextRequest,
     EraseReport,
     RecallAnswer,
+    RecallKind,
     RecallRequest,
     Session,
     SessionPage,
@@ -108,6 +109,7 @@ class MemoryClient(ServiceClient):
         user_id: str | None = None,
         session_id: str | None = None,
         agent_id: str | None = None,
+        kinds: Sequence[RecallKind] = ("turn",),
         since: datetime | None = None,
         until: datetime | None = None,
         as_of: datetime | None = None,
@@ -122,6 +124,7 @@ class MemoryClient(ServiceClient):
             user_id=user_id,
             session_id=session_id,
             agent_id=agent_id,
+            kinds=tuple(kinds),
             since=since,
             until=until,
             as_of=as_of,

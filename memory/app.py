@@ -70,9 +70,10 @@ async def _start(app: web.Application, settings: MemorySettings, stack: AsyncExi
     await embeddings.start()
     stack.push_async_callback(embeddings.close)
     indexes = ScopeIndexes(history, threads=threads, items_max=settings.index_items_max)
-    recall = Recall(store, Turns(database), indexes, embeddings, registry=registry)
     spans = Spans(database)
-    compactor = Compactor(spans, Summaries(open_pool(stack, 1, name="summarize")), settings, registry=registry)
+    recall = Recall(store, Turns(database), spans, indexes, embeddings, registry=registry)
+    summaries = Summaries(open_pool(stack, 1, name="summarize"))
+    compactor = Compactor(spans, summaries, settings, on_spans=embeddings.wake, registry=registry)
     await compactor.start()
     stack.push_async_callback(compactor.close)
     app[SERVICE] = MemoryService(

@@ -7,7 +7,7 @@ begun again at the next start: nothing but the truth says what is due.
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 from weakref import WeakValueDictionary
 
@@ -36,11 +36,19 @@ class Compactor:
     """One task for all sessions; a session is compacted by one at a time, in the background or on demand."""
 
     def __init__(
-        self, spans: Spans, summaries: Summaries, settings: MemorySettings, *, registry: CollectorRegistry
+        self,
+        spans: Spans,
+        summaries: Summaries,
+        settings: MemorySettings,
+        *,
+        on_spans: Callable[[], None],
+        registry: CollectorRegistry,
     ) -> None:
+        """`on_spans` hears of new spans, which have no vectors yet."""
         self._spans = spans
         self._summaries = summaries
         self._settings = settings
+        self._on_spans = on_spans
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._turns: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
@@ -65,7 +73,10 @@ class Compactor:
         lock = self._turns.setdefault(row.id, asyncio.Lock())
         async with lock:
             created, folded = await self._fold(row, tokens_max=tokens_max, tokens_keep=tokens_keep)
-            return created + await self._roll_up(row), folded
+            created += await self._roll_up(row)
+        if created:
+            self._on_spans()
+        return created, folded
 
     async def _work(self) -> None:
         while True:

@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Sequence
 
-from memory.items import exists, item_keys, queue_all, read_items, record_op
+from memory.items import SOURCES, exists, item_keys, item_problems, queue_all, read_items, record_op
 from memory.records import Changes, IndexedItem, ItemKey, Scope
 from memory.scopes import scope_condition
 from shared.database import Database, integrity_problems
@@ -117,22 +117,8 @@ def _problems(connection: sqlite3.Connection) -> tuple[dict[str, int], list[str]
         "HAVING count(t.id) <> s.last_seq OR coalesce(max(t.seq), 0) <> s.last_seq LIMIT 10"
     )
     found += [f"session {row[0]!r} has gaps in its turns" for row in gaps]
-    unheard = connection.execute(
-        "SELECT t.id FROM turns t WHERE NOT EXISTS (SELECT 1 FROM ops o WHERE o.session = t.session "
-        "AND o.item_kind = 'turn' AND o.item_id = t.id AND o.kind = 'add') LIMIT 10"
-    )
-    found += [f"turn {row[0]} is missing from ops" for row in unheard]
-    lost = connection.execute(
-        "SELECT t.id FROM turns t WHERE NOT EXISTS (SELECT 1 FROM pending p WHERE p.item_kind = 'turn' AND p.item_id = t.id) "
-        "AND NOT EXISTS (SELECT 1 FROM vectors v WHERE v.item_kind = 'turn' AND v.item_id = t.id AND v.model = ?) LIMIT 10",
-        (_state(connection, "model"),),
-    )
-    found += [f"turn {row[0]} has no vector and none is pending" for row in lost]
-    orphans = connection.execute(
-        "SELECT count(*) FROM vectors v WHERE v.item_kind = 'turn' AND NOT EXISTS (SELECT 1 FROM turns t WHERE t.id = v.item_id)"
-    ).fetchone()[0]
-    if orphans:
-        found.append(f"{orphans} vectors belong to no turn")
+    for kind in SOURCES:
+        found += item_problems(connection, kind, _state(connection, "model"))
     names = ("sessions", "turns", "vectors", "pending")
     counts = {name: int(connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0]) for name in names}
     return counts, found

@@ -150,7 +150,8 @@ class ScopeIndex:
         """The best items, ties by age. Without `query` the lexical leg is silent, without `vector` (of unit length) the
         dense one; what neither leg found is not answered."""
         rows = self._rows
-        visible: Mask = rows["alive"].copy()
+        # As if the other kinds were not there: a fold moves nothing in the order of turns.
+        visible: Mask = rows["alive"] & self._kinds.mask(wanted.kinds)[rows["kind"]]
         if wanted.until is not None:
             visible &= rows["time"] <= wanted.until.timestamp()
         eligible = visible & self._eligible(wanted)
@@ -171,7 +172,7 @@ class ScopeIndex:
 
     def _eligible(self, wanted: Wanted) -> Mask:
         rows = self._rows
-        keep: Mask = self._kinds.mask(wanted.kinds)[rows["kind"]]
+        keep: Mask = np.ones(len(rows), dtype=bool)
         if wanted.since is not None:
             keep &= rows["time"] >= wanted.since.timestamp()
         if wanted.filter is not None:

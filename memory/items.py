@@ -1,7 +1,8 @@
 """How the items that can be recalled are read from the truth: one entry in `SOURCES` for each kind.
 
 Recall indexes, the making of vectors and `check` know no tables. They ask here, by key or by scope, and get the same rows
-whatever the kind is. So another kind is one more entry, and one more way to dress a hit in `recall`.
+whatever the kind is. Whoever stores an item calls `enter_item` in the same transaction. So another kind is one more entry here,
+and one more reader in `app`.
 """
 
 import sqlite3
@@ -54,7 +55,23 @@ SOURCES: Final[dict[RecallKind, Source]] = {
         text="t.content",
         created_at="t.created_at",
         metadata="t.metadata",
-    )
+    ),
+    # What its latest turn said is in it, so it stands at that time. Identifiers count as words, wherever its text lost them.
+    "span": Source(
+        rows="spans p JOIN sessions s ON s.id = p.session",
+        id="p.id",
+        tenant="s.tenant",
+        user_id="s.user_id",
+        agent_id="s.agent_id",
+        session="s.id",
+        position="NULL",
+        role="''",
+        name="NULL",
+        text="p.text || coalesce((SELECT char(10) || group_concat(json_extract(value, '$.text'), char(10)) "
+        "FROM json_each(p.ledger)), '')",
+        created_at="p.until",
+        metadata="'{}'",
+    ),
 }
 
 
@@ -109,6 +126,37 @@ def item_keys(connection: sqlite3.Connection, scope: Scope) -> set[ItemKey]:
     return found
 
 
+def enter_item(connection: sqlite3.Connection, kind: RecallKind, item_id: int | None) -> None:
+    """A new item: to be recalled from now on, by its words at once and by meaning when it has its vector."""
+    record_op(connection, "add", item_id, kind)
+    connection.execute("INSERT INTO pending (item_kind, item_id) VALUES (?, ?)", (kind, item_id))
+
+
+def remove_items_of_session(connection: sqlite3.Connection, session: int) -> int:
+    """Before its items are gone. They are recalled no more; how many vectors went."""
+    vectors = 0
+    for kind, source in SOURCES.items():
+        of_session = f"IN (SELECT {source.id} FROM {source.rows} WHERE {source.session} = ?)"
+        connection.execute(
+            "INSERT INTO ops (kind, item_kind, item_id, tenant, user_id, agent_id, session) "
+            f"SELECT 'remove', ?, {source.id}, {source.owner} FROM {source.rows} WHERE {source.session} = ?",
+            (kind, session),
+        )
+        vectors += connection.execute(
+            f"DELETE FROM vectors WHERE item_kind = ? AND item_id {of_session}", (kind, session)
+        ).rowcount
+        connection.execute(f"DELETE FROM pending WHERE item_kind = ? AND item_id {of_session}", (kind, session))
+    return vectors
+
+
+def item_keys_of_session(connection: sqlite3.Connection, session: int) -> list[ItemKey]:
+    return [
+        (kind, row[0])
+        for kind, source in SOURCES.items()
+        for row in connection.execute(f"SELECT {source.id} FROM {source.rows} WHERE {source.session} = ?", (session,))
+    ]
+
+
 def record_op(connection: sqlite3.Connection, op: Op, item_id: int | None, kind: RecallKind = "turn") -> None:
     """Before the item is gone, where it is removed: `ops` says itself whose it was."""
     source = SOURCES[kind]
@@ -134,3 +182,29 @@ def exists(connection: sqlite3.Connection, key: ItemKey) -> bool:
     source = SOURCES[key[0]]
     found = connection.execute(f"SELECT 1 FROM {source.rows} WHERE {source.id} = ?", (key[1],)).fetchone()
     return found is not None
+
+
+def item_problems(connection: sqlite3.Connection, kind: RecallKind, model: str) -> list[str]:
+    """What is wrong with what stands of a kind beside its items; empty when sound."""
+    source = SOURCES[kind]
+    unheard = connection.execute(
+        f"SELECT {source.id} FROM {source.rows} WHERE NOT EXISTS (SELECT 1 FROM ops o "
+        f"WHERE o.session IS {source.session} AND o.item_kind = ? AND o.item_id = {source.id} AND o.kind = 'add') LIMIT 10",
+        (kind,),
+    )
+    found = [f"{kind} {row[0]} is missing from ops" for row in unheard]
+    lost = connection.execute(
+        f"SELECT {source.id} FROM {source.rows} "
+        f"WHERE NOT EXISTS (SELECT 1 FROM pending q WHERE q.item_kind = ? AND q.item_id = {source.id}) "
+        f"AND NOT EXISTS (SELECT 1 FROM vectors v WHERE v.item_kind = ? AND v.item_id = {source.id} AND v.model = ?) LIMIT 10",
+        (kind, kind, model),
+    )
+    found += [f"{kind} {row[0]} has no vector and none is pending" for row in lost]
+    orphans = connection.execute(
+        "SELECT count(*) FROM vectors v WHERE v.item_kind = ? AND NOT EXISTS "
+        f"(SELECT 1 FROM {source.rows} WHERE {source.id} = v.item_id)",
+        (kind,),
+    ).fetchone()[0]
+    if orphans:
+        found.append(f"{orphans} vectors belong to no {kind}")
+    return found

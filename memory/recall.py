@@ -1,10 +1,10 @@
 """Recall: resolve whose memory is read, say what the query means beside its words, ask both legs, fetch the texts."""
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Protocol
 
 from prometheus_client import CollectorRegistry, Counter
 
@@ -12,7 +12,9 @@ from memory.embeddings import Embeddings
 from memory.index import ScopeIndex, Scored, Wanted
 from memory.indexes import ScopeIndexes
 from memory.recall_query import Understood, understand
-from memory.records import ItemKey, RecalledTurn, Scope
+from memory.records import ItemKey, RecalledItem, RecalledSpan, RecalledTurn, Scope
+from memory.span_text import Composed, render
+from memory.spans import Spans
 from memory.store import Store
 from memory.turns import Turns
 from shared.errors import invalid
@@ -24,21 +26,30 @@ from shared.memory_messages import (
     RecallPlan,
     RecallRequest,
     RecallScores,
+    Span,
+    Turn,
     UnderstoodTime,
 )
 from shared.vectors import Float32Array
 
 _SCOPE_NEEDED: Final = "give user_id, session_id or agent_id: memory is read for somebody, never for everybody"
 
-# Reads items of one kind by id, within a scope.
-Reader = Callable[[Scope, Sequence[int]], Awaitable[dict[int, RecalledTurn]]]
+
+class Items(Protocol):
+    """Reads the items of one kind. The scope is asked each time, so that an index can never widen it."""
+
+    async def recalled(self, scope: Scope, item_ids: Sequence[int], /) -> Mapping[int, RecalledItem]: ...
+
+    async def newest(
+        self, scope: Scope, /, *, since: datetime | None, until: datetime | None, part: Filter | None, limit: int
+    ) -> Sequence[RecalledItem]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
     """An item by relevance, before it is dressed for an answer."""
 
-    item: RecalledTurn
+    item: RecalledItem
     score: float
     scores: RecallScores
 
@@ -63,6 +74,7 @@ class Recall:
         self,
         store: Store,
         turns: Turns,
+        spans: Spans,
         indexes: ScopeIndexes,
         embeddings: Embeddings,
         *,
@@ -72,7 +84,7 @@ class Recall:
         self._turns = turns
         self._indexes = indexes
         self._embeddings = embeddings
-        self._readers: dict[RecallKind, Reader] = {"turn": turns.recalled}
+        self._items: dict[RecallKind, Items] = {"turn": turns, "span": spans}
         self._degraded = Counter("diptych_recalls_degraded", "Recalls answered without vectors.", registry=registry)
 
     async def recall(self, tenant: str, request: RecallRequest) -> RecallAnswer:
@@ -81,9 +93,7 @@ class Recall:
         part = _filter(request)
         scope = await self.scope(tenant, request.user_id, request.session_id, request.agent_id)
         if request.query is None:
-            until = _earliest(request.until, request.as_of)
-            newest = await self._turns.newest(scope, since=request.since, until=until, part=part, limit=request.limit)
-            hits = [Hit(turn, 0.0, RecallScores()) for turn in newest]
+            hits = [Hit(item, 0.0, RecallScores()) for item in await self._newest(scope, request, part)]
             return RecallAnswer(items=[await self._dress(request, hit) for hit in hits], degraded=False)
         found = await self.find(scope, request, request.query)
         return RecallAnswer(
@@ -126,35 +136,68 @@ class Recall:
             plan=_plan(scope, searched, stages),
         )
 
-    async def _read(self, scope: Scope, keys: Sequence[ItemKey]) -> dict[ItemKey, RecalledTurn]:
-        """The scope is asked again, so that an index can never widen it."""
+    async def _newest(self, scope: Scope, request: RecallRequest, part: Filter | None) -> list[RecalledItem]:
+        until = _earliest(request.until, request.as_of)
+        found: list[RecalledItem] = []
+        for kind in dict.fromkeys(request.kinds):
+            found += await self._items[kind].newest(
+                scope, since=request.since, until=until, part=part, limit=request.limit
+            )
+        # Each kind in its own order, and that order kept among those of one moment.
+        return sorted(found, key=lambda item: item.created_at, reverse=True)[: request.limit]
+
+    async def _read(self, scope: Scope, keys: Sequence[ItemKey]) -> dict[ItemKey, RecalledItem]:
         wanted: dict[RecallKind, list[int]] = {}
         for kind, item_id in keys:
             wanted.setdefault(kind, []).append(item_id)
-        found: dict[ItemKey, RecalledTurn] = {}
+        found: dict[ItemKey, RecalledItem] = {}
         for kind, ids in wanted.items():
-            found |= {(kind, item_id): item for item_id, item in (await self._readers[kind](scope, ids)).items()}
+            found |= {(kind, item_id): item for item_id, item in (await self._items[kind].recalled(scope, ids)).items()}
         return found
 
     async def _dress(self, request: RecallRequest, hit: Hit) -> Recalled:
-        turn, before, after = hit.item, None, None
-        if request.neighbours:
-            until = _earliest(request.until, request.as_of)
-            before, after = await self._turns.around(turn, request.neighbours, until=until)
-        return Recalled(
-            kind="turn",
-            id=turn.turn_id,
-            session_id=turn.session_id,
-            seq=turn.seq,
-            role=turn.role,
-            name=turn.name,
-            text=turn.content,
-            created_at=turn.created_at,
-            score=hit.score,
-            scores=hit.scores,
-            before=before,
-            after=after,
-        )
+        match hit.item:
+            case RecalledSpan(span=span):
+                return _dressed_span(span, hit)
+            case RecalledTurn() as turn:
+                before, after = None, None
+                if request.neighbours:
+                    until = _earliest(request.until, request.as_of)
+                    before, after = await self._turns.around(turn, request.neighbours, until=until)
+                return _dressed_turn(turn, hit, before, after)
+
+
+def _dressed_turn(turn: RecalledTurn, hit: Hit, before: list[Turn] | None, after: list[Turn] | None) -> Recalled:
+    return Recalled(
+        kind="turn",
+        id=turn.turn_id,
+        session_id=turn.session_id,
+        seq=turn.seq,
+        role=turn.role,
+        name=turn.name,
+        text=turn.content,
+        created_at=turn.created_at,
+        score=hit.score,
+        scores=hit.scores,
+        before=before,
+        after=after,
+    )
+
+
+def _dressed_span(span: Span, hit: Hit) -> Recalled:
+    return Recalled(
+        kind="span",
+        id=span.id,
+        session_id=span.session_id,
+        level=span.level,
+        first_seq=span.first_seq,
+        last_seq=span.last_seq,
+        since=span.since,
+        text=render(Composed(text=span.text, ledger=span.ledger)),
+        created_at=span.until,
+        score=hit.score,
+        scores=hit.scores,
+    )
 
 
 def _search(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from shared.memory_messages import Policy, RecallKind, Role
+from shared.memory_messages import Policy, RecallKind, Role, Span
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +85,23 @@ class RecalledTurn:
     name: str | None
     content: str
     created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RecalledSpan:
+    """A span with its key, and that of its session."""
+
+    id: int
+    session: int
+    span: Span
+
+    @property
+    def created_at(self) -> datetime:
+        return self.span.until
+
+
+# What recall finds, in one form for each kind.
+RecalledItem = RecalledTurn | RecalledSpan
 
 
 def speaker_of(role: str, name: str | None) -> str:

@@ -28,6 +28,12 @@ def m003_facts(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations()
+def m005_spans_are_recalled(db: Database) -> None:
+    for statement in _SPANS_ARE_RECALLED:
+        db.execute(statement)
+
+
 _INITIAL = (
     """
     CREATE TABLE sessions (
@@ -122,4 +128,14 @@ _FACTS = (
     ) WITHOUT ROWID
     """,
     "CREATE INDEX fact_sources_by_turn ON fact_sources (turn)",
+)
+
+# Spans that were made before they could be recalled are entered as new ones are.
+_SPANS_ARE_RECALLED = (
+    """
+    INSERT INTO ops (kind, item_kind, item_id, tenant, user_id, agent_id, session)
+    SELECT 'add', 'span', p.id, s.tenant, s.user_id, s.agent_id, s.id FROM spans p JOIN sessions s ON s.id = p.session
+    ORDER BY p.id
+    """,
+    "INSERT INTO pending (item_kind, item_id) SELECT 'span', id FROM spans ORDER BY id",
 )

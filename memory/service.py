@@ -112,7 +112,7 @@ class MemoryService:
 
     async def erase_session(self, tenant: str, session_id: str) -> EraseReport:
         row = await self.store.session(tenant, session_id)
-        keys = await self.store.turn_keys(row)
+        keys = await self.store.item_keys(row)
         turns, vectors = await self.store.erase_session(row)
         left = await self.store.left_of_session(row, keys)
         return EraseReport(turns=turns, spans_remade=0, facts=0, vectors=vectors, verified=left == 0)
@@ -229,7 +229,7 @@ class MemoryService:
             return [], False
         wanted = RecallRequest(user_id=request.user_id, as_of=request.as_of, limit=_RECALLED_MAX)
         found = await self._recall.find(scope, wanted, query)
-        return [hit.item for hit in found.hits], found.degraded
+        return [hit.item for hit in found.hits if isinstance(hit.item, RecalledTurn)], found.degraded
 
     async def _hits(
         self, request: ContextRequest, query: str | None, bearer: str | None, room: int

@@ -12,11 +12,14 @@ import msgspec
 
 from memory.coverage import Covered, coverage_problems
 from memory.folding import Piece, Weighed
-from memory.records import Line, SessionRow, speaker_of
+from memory.items import enter_item
+from memory.records import Line, RecalledSpan, Scope, SessionRow, speaker_of
+from memory.scopes import scope_condition
 from memory.span_text import Composed, render
 from memory.store import FOREVER, SESSION_COLUMNS, TURN_COLUMNS, session_row, stored_time, turn_of
 from shared.database import Database
 from shared.errors import NotFound
+from shared.filters import Filter, matches
 from shared.memory_messages import Span, SpansQuery, Turn, TurnsQuery
 from shared.paging import Page, number_of, page_of
 from shared.tokens import estimate_tokens
@@ -178,6 +181,36 @@ class Spans:
 
         return await self._database.read(unit)
 
+    async def recalled(self, scope: Scope, item_ids: Sequence[int]) -> dict[int, RecalledSpan]:
+        """Spans by key, of those that belong to the scope."""
+        ids = msgspec.json.encode(list(item_ids)).decode()
+        return {
+            each.id: each
+            for each in await self._recalled(
+                scope, "p.id IN (SELECT value FROM json_each(?))", (ids,), limit=len(item_ids)
+            )
+        }
+
+    async def newest(
+        self, scope: Scope, *, since: datetime | None, until: datetime | None, part: Filter | None, limit: int
+    ) -> list[RecalledSpan]:
+        """By their latest turn. They have no metadata, so `part` is true of all or none."""
+        if part is not None and not matches(part, {}):
+            return []
+        window = (stored_time(since) or "", stored_time(until) or FOREVER)
+        return await self._recalled(scope, "p.until BETWEEN ? AND ?", window, limit=limit)
+
+    async def _recalled(self, scope: Scope, which: str, values: Sequence[str], *, limit: int) -> list[RecalledSpan]:
+        def unit(connection: sqlite3.Connection) -> list[RecalledSpan]:
+            condition, owner = scope_condition(scope, "s.")
+            rows = connection.execute(
+                f"SELECT {_SPAN}, p.session {_JOINED} WHERE {which} AND {condition} ORDER BY p.until DESC, p.id DESC LIMIT ?",
+                (*values, *owner, limit),
+            )
+            return [RecalledSpan(row[0], row[-1], _span(row)) for row in rows]
+
+        return await self._database.read(unit)
+
     async def problems(self) -> list[str]:
         """What is wrong with the spans of any session; empty when sound."""
         return await self._database.read(_problems)
@@ -267,6 +300,7 @@ def _insert(connection: sqlite3.Connection, session: int, made: NewSpan) -> int:
     ).lastrowid
     if key is None:  # an INSERT that did not raise has one
         raise AssertionError(made)
+    enter_item(connection, "span", key)
     return key
 
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
-from memory.items import record_op
-from memory.records import SessionRow
+from memory.items import enter_item, item_keys_of_session, remove_items_of_session
+from memory.records import ItemKey, SessionRow
 from shared.database import Database
 from shared.errors import Conflict, FieldError, NotFound
 from shared.memory_messages import (
@@ -84,49 +84,33 @@ class Store:
 
         def unit(connection: sqlite3.Connection) -> tuple[int, int]:
             key = (row.id,)
-            vectors = connection.execute(
-                "DELETE FROM vectors WHERE item_kind = 'turn' AND item_id IN (SELECT id FROM turns WHERE session = ?)",
-                key,
-            ).rowcount
-            connection.execute(
-                "DELETE FROM pending WHERE item_kind = 'turn' AND item_id IN (SELECT id FROM turns WHERE session = ?)",
-                key,
-            )
-            connection.execute(
-                "INSERT INTO ops (kind, item_kind, item_id, tenant, user_id, agent_id, session) "
-                "SELECT 'remove', 'turn', t.id, s.tenant, s.user_id, s.agent_id, s.id "
-                "FROM turns t JOIN sessions s ON s.id = t.session WHERE s.id = ?",
-                key,
-            )
+            vectors = remove_items_of_session(connection, row.id)
             turns = connection.execute("DELETE FROM turns WHERE session = ?", key).rowcount
             connection.execute("DELETE FROM sessions WHERE id = ?", key)
             return turns, vectors
 
         return await self.database.write(unit)
 
-    async def left_of_session(self, row: SessionRow, item_ids: Sequence[int]) -> int:
-        """A second look after erasing: everything that still stands of the session or of its turns."""
-        ids = msgspec.json.encode(list(item_ids)).decode()
+    async def left_of_session(self, row: SessionRow, keys: Sequence[ItemKey]) -> int:
+        """A second look after erasing: everything that still stands of the session or of its items."""
+        listed = msgspec.json.encode(list(keys)).decode()
+        of_items = "WHERE (item_kind, item_id) IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:keys))"
 
         def unit(connection: sqlite3.Connection) -> int:
             left: int = connection.execute(
                 "SELECT (SELECT count(*) FROM sessions WHERE id = :session) "
                 "+ (SELECT count(*) FROM turns WHERE session = :session) "
                 "+ (SELECT count(*) FROM spans WHERE session = :session) "
-                "+ (SELECT count(*) FROM vectors WHERE item_kind = 'turn' AND item_id IN (SELECT value FROM json_each(:ids)))"
-                "+ (SELECT count(*) FROM pending WHERE item_kind = 'turn' AND item_id IN (SELECT value FROM json_each(:ids)))",
-                {"session": row.id, "ids": ids},
+                f"+ (SELECT count(*) FROM vectors {of_items}) + (SELECT count(*) FROM pending {of_items})",
+                {"session": row.id, "keys": listed},
             ).fetchone()[0]
             return left
 
         return await self.database.read(unit)
 
-    async def turn_keys(self, row: SessionRow) -> list[int]:
-        return await self.database.read(
-            lambda connection: [
-                found[0] for found in connection.execute("SELECT id FROM turns WHERE session = ?", (row.id,))
-            ]
-        )
+    async def item_keys(self, row: SessionRow) -> list[ItemKey]:
+        """Of its turns, and of what was made of them."""
+        return await self.database.read(lambda connection: item_keys_of_session(connection, row.id))
 
     async def append(self, tenant: str, session_id: str, request: AppendRequest) -> AppendAnswer:
         """All turns of the batch or none, in order, with nothing of another batch between them.
@@ -263,8 +247,7 @@ def _append_turn(connection: sqlite3.Connection, row: SessionRow, turn: TurnIn, 
             estimate_tokens(turn.content),
         ),
     ).lastrowid
-    record_op(connection, "add", item_id)
-    connection.execute("INSERT INTO pending (item_kind, item_id) VALUES ('turn', ?)", (item_id,))
+    enter_item(connection, "turn", item_id)
     return AppendedTurn(id=turn_id, seq=seq, status="stored")
 
 

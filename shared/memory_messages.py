@@ -10,7 +10,7 @@ from shared.retrieval_messages import Query, SearchMode
 
 Role = Literal["user", "assistant", "system", "tool"]
 PartKind = Literal["instruction", "fact", "summary", "turn", "recalled", "document"]
-RecallKind = Literal["turn"]
+RecallKind = Literal["turn", "span"]
 Summarizer = Literal["extractive"]
 Name = Annotated[Text, Meta(max_length=256)]
 
@@ -218,14 +218,22 @@ class RecallScores(Answer, frozen=True, kw_only=True):
 
 
 class Recalled(Answer, frozen=True, kw_only=True):
-    """`before` and `after` are the turns around it, in order, when neighbours were asked for."""
+    """A turn has `seq` and `role`; `before` and `after` are the turns around it, in order, when neighbours were asked for.
+
+    A span has `level`, `first_seq`, `last_seq` and `since`, and opens to its turns by its id. Its `created_at` is when the
+    latest of them was said.
+    """
 
     kind: RecallKind
     id: str
     session_id: str
-    seq: int
-    role: Role
+    seq: int | None = None
+    role: Role | None = None
     name: str | None = None
+    level: int | None = None
+    first_seq: int | None = None
+    last_seq: int | None = None
+    since: datetime | None = None
     text: str
     created_at: datetime
     score: float

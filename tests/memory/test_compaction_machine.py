@@ -28,6 +28,10 @@ ROLES: list[Role] = ["user", "assistant", "tool"]
 TURNS = st.lists(st.tuples(st.sampled_from(ROLES), st.integers(0, 60)), min_size=1, max_size=12)
 
 
+def _nobody() -> None:
+    """Nobody waits for new spans here."""
+
+
 class Compactions(RuleBasedStateMachine):
     """The model is the list of texts that each session was given, in order."""
 
@@ -43,7 +47,9 @@ class Compactions(RuleBasedStateMachine):
         self.database = Database.open(Path(self.folder.name) / "memory.db", migrations, readers=1)
         self.store, self.spans = Store(self.database), Spans(self.database)
         chosen = MemorySettings(data_dir=Path(self.folder.name), span_source_tokens_max=256)
-        self.compactor = Compactor(self.spans, Summaries(self.threads), chosen, registry=CollectorRegistry())
+        self.compactor = Compactor(
+            self.spans, Summaries(self.threads), chosen, on_spans=_nobody, registry=CollectorRegistry()
+        )
 
     def run_now(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
         return self.loop.run_until_complete(work)
@@ -68,7 +74,13 @@ class Compactions(RuleBasedStateMachine):
         if session not in self.said:
             return
         row = self.run_now(self.store.session("t", session))
-        other = Compactor(self.spans, Summaries(self.threads), self.compactor._settings, registry=CollectorRegistry())
+        other = Compactor(
+            self.spans,
+            Summaries(self.threads),
+            self.compactor._settings,
+            on_spans=_nobody,
+            registry=CollectorRegistry(),
+        )
         texts = [f"{role} {'late ' * words}" for role, words in turns]
         request = AppendRequest(
             turns=[TurnIn(role=turn[0], content=text) for turn, text in zip(turns, texts, strict=True)]
