@@ -1,7 +1,7 @@
 """From what the legs say of each item to one order. Pure: arrays with one place an item in, and out.
 
 The legs are scaled to 0..1 and added: the lexical leg from 0, where no word of the query occurs, the dense one from its
-lowest similarity, because nothing is ever wholly unlike a query. Then two things that are not in an item's own words:
+lowest similarity, because nothing is ever wholly unlike a query. Where all are about equally like it, that leg has no say. Then two things that are not in an item's own words:
 
 - Its company: where one turn is what was asked for, those that were said near it are more likely than others.
 - What the query says beside its words (`recall_query`), and how new an item is: factors that can move it, and no more.
@@ -26,6 +26,9 @@ _COMPANY: Final = 0.7
 _NEARNESS: Final = 0.95
 _ROUNDS: Final = 5
 _NOBODY: Final = -1
+# Similarities that lie closer together than this say nothing of which is better: unrelated texts do too. In memories of
+# months they lie .5 to .8 apart.
+_SPREAD_MIN: Final = 0.2
 # How much more an item counts that is by whom the query names, or from when it names, or new. Recency alone never moves
 # one item past another that is more than a tenth better.
 _SPEAKER: Final = 0.2
@@ -48,7 +51,7 @@ def fused(dense: Floats, lexical: Floats, *, judged: Mask) -> Floats:
     if not judged.any():
         return by_words
     low, high = float(dense[judged].min()), float(dense[judged].max())
-    scaled = (dense - low) / (high - low) if high > low else np.ones(len(dense))
+    scaled = 1.0 - (high - dense) / max(high - low, _SPREAD_MIN)
     by_meaning = np.where(judged, scaled, by_words)
     return 0.5 * (by_meaning + by_words) if top > 0.0 else by_meaning
 

@@ -56,7 +56,7 @@ async def test_what_was_said_is_recalled_with_its_neighbours(shell: Shell, memor
 
     assert [done.code for done in (found, text, newest, nothing)] == [0, 0, 0, 0]
     # What stands beside it is found by its words too, and comes after it.
-    assert [item.text for item in decode(found.out.encode(), JSON, RecallAnswer).items][0] == words[1]
+    assert decode(found.out.encode(), JSON, RecallAnswer).items[0].text == words[1]
     assert [line.strip() for line in text.lines[1:]] == [f"user: {word}" for word in words]
     assert text.lines[0].endswith("s#2")
     assert [item["seq"] for item in newest.json["items"]] == [3, 2, 1]
