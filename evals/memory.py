@@ -8,14 +8,15 @@ moment of the last turn. Beside it stand BM25, dense and RRF over bare turns: re
 uncut, `speaker: text`, with the same vectors.
 
 `share` is the mean share of a question's evidence turns, `any` counts questions with one of them, `all` those with all.
-`sessions` counts questions of which all evidence sessions are among the ten best sessions, each by its best turn. Differences are paired over questions, with 95 % of a bootstrap. Labels are
-taken as they are, known errors included. Written to evals/results/memory.json.
+`sessions` counts questions of which all evidence sessions are among the ten best sessions, each by its best turn. Differences
+are paired over questions, with 95 % of a bootstrap. Labels are taken as they are, known errors included. Last, contexts of 2,000
+tokens are built for each question, before and after all is folded. Written to evals/results/memory.json.
 """
 
 import asyncio
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +29,7 @@ from benchmarks.data import data_option
 from benchmarks.pair import running_pair, until_vectors_filled
 from benchmarks.report import Machine, as_json, err, print_results, progress_bar, table_of, this_machine
 from diptych import DocumentIn, Fusion, MemoryClient, RetrievalClient
+from evals.contexts import BUDGET, ContextScores, measure
 from evals.conversations import SETS, Conversation, Question, read_conversations
 from evals.scoring import paired_bootstrap
 from shared.errors import Unavailable
@@ -84,6 +86,7 @@ class SetResult(msgspec.Struct, frozen=True, kw_only=True):
     recall_ms: dict[str, float]
     search_ms: dict[str, float]
     ways: dict[str, Way]
+    contexts: dict[str, ContextScores]
 
 
 class Results(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,9 +96,14 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def evaluate(
-    memory: MemoryClient, retrieval: RetrievalClient, name: str, conversations: Sequence[Conversation], bar: Progress
+    memory: MemoryClient,
+    retrieval: RetrievalClient,
+    memory_url: str,
+    name: str,
+    conversations: Sequence[Conversation],
+    bar: Progress,
 ) -> SetResult:
-    """Of memories and collections that are filled."""
+    """Of memories and collections that are filled. Leaves the memories folded."""
     asked = [(each, question) for each in conversations for question in each.questions]
     task = bar.add_task(f"{name}: latency", total=len(asked))
     spent = []
@@ -117,6 +125,7 @@ async def evaluate(
         recall_ms=_percentiles([whole for whole, _ in spent]),
         search_ms=_percentiles([search for _, search in spent]),
         ways={label: _way(rankings, label, ways, asked) for label, rankings in ways.items()},
+        contexts=await measure(memory, memory_url, name, conversations, bar),
     )
 
 
@@ -250,7 +259,7 @@ async def _run(names: Sequence[str], data_dir: Path, keep: Path | None) -> Resul
                     await _fill(memory, retrieval, conversation)
                     await until_vectors_filled(pair.memory_url, _TIMEOUT_S)
                     bar.advance(task)
-                results.append(await evaluate(memory, retrieval, name, conversations, bar))
+                results.append(await evaluate(memory, retrieval, pair.memory_url, name, conversations, bar))
             model = str((await memory.info()).details["model"])
     return Results(machine=this_machine(), model=model, sets=results)
 
@@ -275,6 +284,13 @@ def _report(results: Results) -> None:
             ("", "mean", "low", "high"),
             [(other, *(f"{value:+.3f}" for value in values)) for other, values in result.ways[first].against.items()],
         )
+        tables[f"{result.name}: evidence turns in a context of {BUDGET} tokens"] = table_of(
+            ("", "share", "tokens", "most", "p50 ms", "p95 ms"),
+            [
+                (where, f"{each.share:.3f}", f"{each.tokens:g}", str(each.tokens_max), *_times(each.ms))
+                for where, each in result.contexts.items()
+            ],
+        )
         tables[f"{result.name}: milliseconds"] = table_of(
             ("", "p50", "p95", "p99"),
             [
@@ -283,6 +299,10 @@ def _report(results: Results) -> None:
             ],
         )
     print_results(results.machine, tables)
+
+
+def _times(ms: Mapping[str, float]) -> list[str]:
+    return [f"{ms[part]:g}" for part in ("p50", "p95")]
 
 
 def _cells(scores: Scores) -> list[str]:
@@ -302,7 +322,7 @@ def _cells(scores: Scores) -> list[str]:
 @click.option(
     "--keep",
     type=click.Path(path_type=Path, file_okay=False),
-    help="A folder that keeps the services' data, so that another run embeds nothing again.",
+    help="A folder that keeps the services' data, so that another run embeds nothing again; what was folded stays so.",
 )
 @click.option("--save/--no-save", default=True, help="Write evals/results/memory.json.")
 @data_option

@@ -15,6 +15,7 @@ from memory.handlers import ROUTES
 from memory.history import History
 from memory.indexes import ScopeIndexes
 from memory.recall import Recall
+from memory.recalled_parts import RecalledParts
 from memory.schema import migrations
 from memory.service import MemoryService
 from memory.settings import MemorySettings
@@ -71,7 +72,8 @@ async def _start(app: web.Application, settings: MemorySettings, stack: AsyncExi
     stack.push_async_callback(embeddings.close)
     indexes = ScopeIndexes(history, threads=threads, items_max=settings.index_items_max)
     spans = Spans(database)
-    recall = Recall(store, Turns(database), spans, indexes, embeddings, registry=registry)
+    turns = Turns(database)
+    recall = Recall(store, turns, spans, indexes, embeddings, registry=registry)
     summaries = Summaries(open_pool(stack, 1, name="summarize"))
     compactor = Compactor(spans, summaries, settings, on_spans=embeddings.wake, registry=registry)
     await compactor.start()
@@ -84,6 +86,7 @@ async def _start(app: web.Application, settings: MemorySettings, stack: AsyncExi
         indexes=indexes,
         embeddings=embeddings,
         recall=recall,
+        recalled=RecalledParts(recall, turns, spans),
         spans=spans,
         compactor=compactor,
         documents=documents_client,

@@ -2,7 +2,6 @@
 answers a message, or raises a ServiceError."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from html import escape
 
 import structlog
@@ -14,9 +13,9 @@ from memory.embeddings import Embeddings
 from memory.history import History
 from memory.indexes import ScopeIndexes
 from memory.recall import Recall
-from memory.records import ItemKey, RecalledTurn, Scope, SessionRow, speaker_of
+from memory.recalled_parts import RecalledParts, said, span_candidate
+from memory.records import ItemKey, Scope, SessionRow
 from memory.settings import MemorySettings
-from memory.span_text import Composed, render
 from memory.spans import Spans
 from memory.store import Store
 from shared.errors import FieldError, InvalidFields, NotFound, Unavailable, invalid
@@ -35,7 +34,6 @@ from shared.memory_messages import (
     SessionSpec,
     SessionsQuery,
     Span,
-    SpanSource,
     SpansQuery,
     Turn,
     TurnIn,
@@ -52,7 +50,6 @@ from shared.snapshots import Snapshots
 log = structlog.get_logger()
 
 # More never fit a context together with the rest; omitted ones are counted among these.
-_RECALLED_MAX = 30
 _DOCUMENTS_MAX = 20
 # What a passage takes, a paragraph or two, and what stands around it of that: its place and its title. Where passages are
 # shorter or titles longer than that, the last ones are left out.
@@ -73,6 +70,7 @@ class MemoryService:
         indexes: ScopeIndexes,
         embeddings: Embeddings,
         recall: Recall,
+        recalled: RecalledParts,
         spans: Spans,
         compactor: Compactor,
         documents: RetrievalClient,
@@ -86,6 +84,7 @@ class MemoryService:
         self.embeddings = embeddings
         self._indexes = indexes
         self._recall = recall
+        self._recalled = recalled
         self._spans = spans
         self._compactor = compactor
         self._documents = documents
@@ -158,13 +157,15 @@ class MemoryService:
         tail = await self._tail(session, request)
         query = request.query or _last_question(tail)
         scope = Scope(tenant=tenant, user_id=request.user_id) if request.user_id else _session_scope(tenant, session)
-        turns, is_lexical = await self._recalled(scope, request, query)
-        in_tail = {(session.id, turn.seq) for turn in tail} if session else set()
+        recalled, is_lexical = list[Candidate](), False
+        if scope is not None and query is not None:
+            in_tail = {(session.id, turn.seq) for turn in tail} if session else set()
+            recalled, is_lexical = await self._recalled.candidates(scope, request, query, known=in_tail)
         spans = await self._spans.outermost(session.id, as_of=request.as_of) if session else []
         found = Found(
             tail=[_tail_candidate(request.session_id or "", turn) for turn in reversed(tail)],
-            recalled=[_recalled_candidate(turn) for turn in turns if (turn.session, turn.seq) not in in_tail],
-            spans=[_span_candidate(span) for span in reversed(spans)],
+            recalled=recalled,
+            spans=[span_candidate(span, (span.first_seq,)) for span in reversed(spans)],
         )
         # Documents last, because they are packed to the room that the others leave.
         room = document_room(found, max_tokens=request.max_tokens)
@@ -221,16 +222,6 @@ class MemoryService:
             return []
         return await self.store.tail(session, tokens_max=request.max_tokens, as_of=request.as_of)
 
-    async def _recalled(
-        self, scope: Scope | None, request: ContextRequest, query: str | None
-    ) -> tuple[list[RecalledTurn], bool]:
-        """Turns by relevance, and whether only words were compared."""
-        if scope is None or query is None:
-            return [], False
-        wanted = RecallRequest(user_id=request.user_id, as_of=request.as_of, limit=_RECALLED_MAX)
-        found = await self._recall.find(scope, wanted, query)
-        return [hit.item for hit in found.hits if isinstance(hit.item, RecalledTurn)], found.degraded
-
     async def _hits(
         self, request: ContextRequest, query: str | None, bearer: str | None, room: int
     ) -> tuple[list[Hit], bool]:
@@ -283,29 +274,9 @@ def _last_question(tail: Sequence[Turn]) -> str | None:
     return said.strip()[:QUERY_LENGTH_MAX] or None
 
 
-def _said(moment: datetime, role: str, name: str | None, content: str) -> str:
-    return f"[{moment:%Y-%m-%d %H:%M}] {speaker_of(role, name)}: {content}"
-
-
 def _tail_candidate(session_id: str, turn: Turn) -> Candidate:
     source = TurnSource(session_id=session_id, turn_id=turn.id, seq=turn.seq)
-    return Candidate(_said(turn.created_at, turn.role, turn.name, turn.content), source, (turn.seq,))
-
-
-def _recalled_candidate(turn: RecalledTurn) -> Candidate:
-    """Read in the order in which they were said. Every line is quoted, so that none can pose as the context's own."""
-    source = TurnSource(session_id=turn.session_id, turn_id=turn.turn_id, seq=turn.seq)
-    order = (turn.created_at.isoformat(), turn.session_id, turn.seq)
-    said = _said(turn.created_at, turn.role, turn.name, turn.content)
-    return Candidate("> " + said.replace("\n", "\n> "), source, order)
-
-
-def _span_candidate(span: Span) -> Candidate:
-    """Quoted as recalled turns are. The first line says what it stands for, and by which name it opens."""
-    source = SpanSource(session_id=span.session_id, span_id=span.id, first_seq=span.first_seq, last_seq=span.last_seq)
-    text = render(Composed(text=span.text, ledger=span.ledger)).replace("\n", "\n> ")
-    place = f"turns {span.first_seq} to {span.last_seq}, {span.since:%Y-%m-%d} to {span.until:%Y-%m-%d}, span {span.id}"
-    return Candidate(f"[{place}]\n> {text}", source, (span.first_seq,))
+    return Candidate(said(turn.created_at, turn.role, turn.name, turn.content), source, (turn.seq,))
 
 
 def _document_candidate(rank: int, hit: Hit) -> Candidate:

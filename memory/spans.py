@@ -181,6 +181,22 @@ class Spans:
 
         return await self._database.read(unit)
 
+    async def over(self, places: Sequence[tuple[int, int]], *, as_of: datetime | None) -> dict[tuple[int, int], Span]:
+        """The span of level 0 that stands for each turn, by session and number; none for what was not folded by then."""
+        listed, moment = msgspec.json.encode(list(places)).decode(), stored_time(as_of) or FOREVER
+
+        def unit(connection: sqlite3.Connection) -> dict[tuple[int, int], Span]:
+            rows = connection.execute(
+                f"SELECT {_SPAN}, p.session, json_extract(j.value, '$[1]') "
+                "FROM json_each(?) j CROSS JOIN spans p ON p.session = json_extract(j.value, '$[0]') AND p.level = 0 "
+                "AND json_extract(j.value, '$[1]') BETWEEN p.first_seq AND p.last_seq "
+                "JOIN sessions s ON s.id = p.session WHERE p.until <= ?",
+                (listed, moment),
+            )
+            return {(row[-2], row[-1]): _span(row) for row in rows}
+
+        return await self._database.read(unit)
+
     async def recalled(self, scope: Scope, item_ids: Sequence[int]) -> dict[int, RecalledSpan]:
         """Spans by key, of those that belong to the scope."""
         ids = msgspec.json.encode(list(item_ids)).decode()
