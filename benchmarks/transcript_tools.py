@@ -145,7 +145,7 @@ def _log_line(world: World, style: str) -> str:
     path = f"/v1/{world.noun()}s"
     if style == "json":
         ids = f', "request_id": "{request}", "duration_ms": {world.number(10, 4000)}' if request else ""
-        return f'{{"ts": "{world.stamp("%Y-%m-%dT%H:%M:%S")}Z", "level": "{level.lower()}", "logger": "{world.system}", "msg": "{doing}"{ids}}}'
+        return f'{{"ts": "{world.stamp("%Y-%m-%dT%H:%M:%SZ")}", "level": "{level.lower()}", "logger": "{world.system}", "msg": "{doing}"{ids}}}'
     if style == "logfmt":
         ids = (
             f" request_id={request} method={method} path={world.plant('path', path)} status={world.number(200, 504)} duration_ms={world.number(10, 4000)}"
@@ -153,7 +153,7 @@ def _log_line(world: World, style: str) -> str:
             else ""
         )
         return (
-            f'time={world.stamp("%Y-%m-%dT%H:%M:%S")}Z level={level.lower()} logger={world.system} msg="{doing}"{ids}'
+            f'time={world.stamp("%Y-%m-%dT%H:%M:%SZ")} level={level.lower()} logger={world.system} msg="{doing}"{ids}'
         )
     ids = f" [{request}] {method} {world.plant('path', path)} took {world.measure()}" if request else ""
     return f"{world.stamp('%Y-%m-%d %H:%M:%S')},{world.random.randrange(100, 999)} {level:<5} {world.system}.{world.noun()}: {doing}{ids}"
