@@ -31,7 +31,7 @@ _MONTH: Final = (
     "(?:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sept?(?:ember)?|Oct(?:ober)?"
     r"|Nov(?:ember)?|Dec(?:ember)?)\b\.?"
 )
-_CLOCK: Final = r"\d{1,2}:\d\d(?::\d\d(?:[.,]\d{1,9})?)?(?:Z|[+-]\d\d:?\d\d|\s?[ap]\.?m\b)?"
+_CLOCK: Final = r"\d{1,2}:\d\d(?::\d\d(?:[.,]\d{1,9})?)?(?:Z|[+-]\d\d:?\d\d| ?[ap]\.?m\b)?"
 _DATE: Final = re.compile(
     rf"(?<![\w/.-])\d{{4}}[-/]\d\d[-/]\d\d(?:[T ]{_CLOCK})?(?![\w-])"
     rf"|(?<![\w/.-])\d{{1,2}}(?:st|nd|rd|th)?(?: of)? {_MONTH}(?:,? \d{{4}})?(?!\w)"
@@ -44,8 +44,8 @@ _MONTH_FIRST: Final = re.compile(
 )
 _AMOUNT: Final = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?"
 _MONEY: Final = re.compile(
-    rf"[$€£¥₹₩]\s?(?:{_AMOUNT})(?:\s?(?:[kKmMbB]|million|billion|thousand)\b)?"
-    rf"|(?<![\w.,])(?:{_AMOUNT})\s?(?:[€£¥₹₩]|(?:USD|EUR|GBP|JPY|CHF|CNY|INR|CAD|AUD|dollars?|euros?|pounds?)\b)"
+    rf"[$€£¥₹₩] ?(?:{_AMOUNT})(?: ?(?:[kKmMbB]|million|billion|thousand)\b)?"
+    rf"|(?<![\w.,])(?:{_AMOUNT}) ?(?:[€£¥₹₩]|(?:USD|EUR|GBP|JPY|CHF|CNY|INR|CAD|AUD|dollars?|euros?|pounds?)\b)"
 )
 _UNIT: Final = (
     r"(?:[munµ]?s|sec(?:ond)?s?|min(?:ute)?s?|h(?:ou)?rs?|h|days?|weeks?|months?|years?|[kKMGTP]i?[Bb]?|bytes?|[kKMG]?bps|rps|qps"

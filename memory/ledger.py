@@ -16,7 +16,7 @@ from memory.identifiers import Found, Kind, find
 from memory.phrases import find_phrases
 from memory.records import Line
 from shared.memory_messages import Role
-from shared.tokens import estimate_tokens
+from shared.tokens import TWELFTHS, estimate_tokens, token_twelfths
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ _WEIGHTS: Final[dict[Kind, float]] = {
     "money": 8.0,
     "error": 7.0,
     "version": 6.0,
-    "number": 3.0,
+    "number": 3.5,
     "date": 5.0,
     "quote": 4.0,
     "name": 3.0,
@@ -65,8 +65,6 @@ _LAYOUT: Final[dict[Kind, tuple[str, str]]] = {
     "command": ("commands:\n", "\n"),
     "error": ("errors:\n", "\n"),
 }
-# `estimate_tokens` counts in twelfths of a token before it rounds up, and sums of twelfths are exact.
-_TWELFTHS: Final = 12
 _PASSES_MAX: Final = 4
 _SINGLE_DIGIT: Final = re.compile(r"\d")
 _RUN: Final = re.compile(r"\w+")
@@ -104,7 +102,7 @@ def fitted(entries: Sequence[Entry], tokens_max: int, *, shown: str = "") -> lis
     candidates = [index for index, entry in enumerate(entries) if not stands_in(entry.text, shown)]
     kept: set[int] = set()
     labelled: dict[Kind, int] = {}
-    left = tokens_max * _TWELFTHS
+    left = tokens_max * TWELFTHS
     for _ in range(_PASSES_MAX):
         for index in candidates:
             entry = entries[index]
@@ -137,13 +135,21 @@ def render_ledger(entries: Iterable[Entry]) -> str:
     )
 
 
-def stands_in(text: str, within: str) -> bool:
-    """Word for word, and not as a part of a longer word or number."""
+def unrepeated(entries: Sequence[Entry], shown: str) -> list[Entry]:
+    """Without those that stand in `shown` or within another one."""
+    everything = "\n".join(entry.text for entry in entries)
+    return [entry for entry in entries if not stands_in(entry.text, shown) and not stands_in(entry.text, everything, 2)]
+
+
+def stands_in(text: str, within: str, times: int = 1) -> bool:
+    """Word for word, and not as a part of a longer word or number, in so many places."""
     at = within.find(text)
     while at >= 0:
         before, after = within[at - 1 : at] if at else "", within[at + len(text) : at + len(text) + 1]
         if not (_joins(before) and _joins(text[:1])) and not (_joins(after) and _joins(text[-1:])):
-            return True
+            times -= 1
+            if not times:
+                return True
         at = within.find(text, at + 1)
     return False
 
@@ -216,13 +222,8 @@ def _joins(character: str) -> bool:
 
 def _cost(entry: Entry) -> int:
     """In twelfths of a token, with the separator."""
-    return _weight(entry.text) + 3
+    return token_twelfths(entry.text) + 3
 
 
 def _label_cost(kind: Kind) -> int:
-    return _weight(_LAYOUT[kind][0])
-
-
-def _weight(text: str) -> int:
-    ascii_bytes = len(text.encode("ascii", "ignore"))
-    return 3 * ascii_bytes + 4 * (len(text.encode("utf-8", "surrogatepass")) - ascii_bytes)
+    return token_twelfths(_LAYOUT[kind][0])
