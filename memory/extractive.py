@@ -16,6 +16,7 @@ from functools import cache
 from typing import Final
 
 from memory.common_words import FILLER_WORDS, FUNCTION_WORDS
+from memory.identifiers import find
 from memory.records import Line
 from memory.sentences import Sentence, sentences
 from memory.words import Words
@@ -37,6 +38,8 @@ _OPENING_TURNS: Final = 2.0
 _QUESTION: Final = 0.9
 # Below 1, so that a long sentence that says much is not always left for two short ones.
 _COST_EXPONENT: Final = 0.8
+# However much of a sentence is owed, reading it costs something.
+_COST_SHARE_MIN: Final = 0.3
 _MID_SENTENCE: Final = re.compile(r"(?<=[^\W\d_][ ,] )[A-Z][\w'’-]+|(?<=[^\W\d_] )[A-Z][\w'’-]+")
 # Scripts that are written without blanks have no words to see; two characters stand for one.
 _UNSPACED: Final = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]{2,}")
@@ -47,25 +50,31 @@ def summarize(lines: Sequence[Line], tokens_max: int) -> str:
     return condense(sentences(lines), tokens_max)
 
 
-def condense(found: Sequence[Sentence], tokens_max: int, *, opening: float = OPENING) -> str:
-    """As `summarize`, of sentences in their order. `opening` is how much more the first turns weigh."""
-    cover = _Cover(found, opening)
+def condense(
+    found: Sequence[Sentence], tokens_max: int, *, opening: float = OPENING, owed: frozenset[str] = frozenset()
+) -> str:
+    """As `summarize`, of sentences in their order. `opening` is how much more the first turns weigh.
+
+    `owed` are identifiers that the reader will be told anyway: a sentence that has some costs only the rest of it.
+    """
+    cover = _Cover(found, opening, owed)
     chosen = cover.choose(tokens_max)
     if chosen:
-        return _written([found[index] for index in chosen])
+        return write([found[index] for index in chosen])
     best = max(range(len(found)), key=cover.density, default=None)
-    return "" if best is None else _shortened(_written([found[best]]), tokens_max)
+    return "" if best is None else _shortened(write([found[best]]), tokens_max)
 
 
 class _Cover:
     """Lazily greedy: a gain only falls as more is covered, so one that is still on top when looked at again is the largest."""
 
-    def __init__(self, found: Sequence[Sentence], opening: float) -> None:
+    def __init__(self, found: Sequence[Sentence], opening: float, owed: frozenset[str]) -> None:
         self._found = found
         words = Words()
         self._terms = [set(_terms(words, sentence.text)) for sentence in found]
         self._weights = _weigh(words, found)
         self._factors = [_factor(sentence, opening) for sentence in found]
+        self._owed = [{text for _, text, _ in find(sentence.text)} & owed if owed else set() for sentence in found]
         self._covered: Counter[str] = Counter()
         self._lines: set[int] = set()
 
@@ -86,13 +95,15 @@ class _Cover:
             chosen.append(index)
             left -= cost
             self._lines.add(self._found[index].line)
-            self._covered.update(self._terms[index])
+            self._covered.update(self._terms[index] | self._owed[index])
         return sorted(chosen)
 
     def density(self, index: int) -> float:
         """What is new in it, by its cost."""
         gain = sum(self._weights.get(term, 0.0) * math.pow(_AGAIN, self._covered[term]) for term in self._terms[index])
-        return gain * self._factors[index] / math.pow(self._cost(index), _COST_EXPONENT)
+        owed = sum(token_twelfths(text) for text in self._owed[index] if not self._covered[text])
+        cost = max(self._cost(index) - owed, _COST_SHARE_MIN * self._cost(index))
+        return gain * self._factors[index] / math.pow(cost, _COST_EXPONENT)
 
     def _cost(self, index: int) -> int:
         """In twelfths of a token; the first sentence of a turn brings the speaker along."""
@@ -148,7 +159,8 @@ def _light_terms() -> tuple[frozenset[str], frozenset[str]]:
     return function_words, frozenset(term for word in FILLER_WORDS for term in words.terms(word)) - function_words
 
 
-def _written(chosen: Sequence[Sentence]) -> str:
+def write(chosen: Sequence[Sentence]) -> str:
+    """A line for each turn, with who said it."""
     texts: list[str] = []
     for place, sentence in enumerate(chosen):
         if place and chosen[place - 1].line == sentence.line:

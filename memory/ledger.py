@@ -30,15 +30,15 @@ class Entry:
 
 # Without it a command cannot be repeated nor a file found; a number without its sentence says least.
 _WEIGHTS: Final[dict[Kind, float]] = {
-    "command": 10.0,
+    "command": 11.0,
     "path": 9.0,
-    "url": 9.0,
+    "url": 10.0,
     "email": 9.0,
     "id": 8.0,
     "money": 8.0,
     "error": 7.0,
     "version": 6.0,
-    "number": 3.5,
+    "number": 4.2,
     "date": 5.0,
     "quote": 4.0,
     "name": 3.0,
@@ -48,6 +48,7 @@ _SPEAKERS: Final[dict[Role, float]] = {"user": 1.5, "assistant": 1.25, "system":
 # Stamps of log lines are the most frequent thing that tools print, and the least asked for.
 _TOOL_DATE: Final = 0.15
 _TOOL_ERROR_AGAIN: Final = 0.2
+_COST_EXPONENT: Final = 0.35
 _RECENCY: Final = 0.15
 _FREQUENCY: Final = 0.25
 # Labels and separators are what they cost least with: one character between entries, a break where entries have blanks.
@@ -66,7 +67,9 @@ _LAYOUT: Final[dict[Kind, tuple[str, str]]] = {
     "error": ("errors:\n", "\n"),
 }
 _PASSES_MAX: Final = 4
-_SINGLE_DIGIT: Final = re.compile(r"\d")
+_LOGGED: Final = re.compile(r"(?:ERROR|FATAL|CRITICAL)[\s:\]]")
+_TOOL_LOGGED: Final = 0.3
+_SINGLE_DIGIT: Final = re.compile(r"#?\d")
 _RUN: Final = re.compile(r"\w+")
 _VARYING: Final = re.compile(r"\w*\d\w*")
 
@@ -77,9 +80,7 @@ def extract(lines: Sequence[Line]) -> list[Entry]:
     for place, line in enumerate(lines):
         recency = 1.0 - _RECENCY * (1.0 - (place + 1) / len(lines))
         for found in _found(line):
-            worth = _WEIGHTS[found.kind] * _SPEAKERS[line.role] * recency
-            if found.kind == "date" and line.role == "tool":
-                worth *= _TOOL_DATE
+            worth = _worth(found, line.role) * recency
             known = seen.get(found.text)
             if known is None:
                 seen[found.text] = _Seen(found.kind, line.seq, worth, 1)
@@ -165,13 +166,24 @@ class _Seen:
 def _found(line: Line) -> Iterator[Found]:
     for found in find(line.text):
         # A tool's single digits are everywhere, and mean nothing away from their place.
-        if not (line.role == "tool" and found.kind == "number" and _SINGLE_DIGIT.fullmatch(found.text)):
+        if line.role != "tool" or not _SINGLE_DIGIT.fullmatch(found.text):
             yield found
     yield from (found for found in find_phrases(line.text, line.role) if found.text)
 
 
+def _worth(found: Found, role: Role) -> float:
+    worth = _WEIGHTS[found.kind] * _SPEAKERS[role]
+    if role == "tool" and found.kind == "date":
+        worth *= _TOOL_DATE
+    if role == "tool" and found.kind == "error" and _LOGGED.match(found.text):
+        worth *= _TOOL_LOGGED
+    return worth
+
+
 def _importance(text: str, seen: _Seen) -> float:
-    return seen.worth * (1.0 + _FREQUENCY * math.log2(seen.count)) / math.sqrt(1.0 + estimate_tokens(text))
+    return (
+        seen.worth * (1.0 + _FREQUENCY * math.log2(seen.count)) / math.pow(1.0 + estimate_tokens(text), _COST_EXPONENT)
+    )
 
 
 def _lower_repeated_errors(seen: dict[str, _Seen]) -> None:

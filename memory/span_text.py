@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from memory.extractive import condense, summarize
+from memory.extractive import condense
 from memory.ledger import Entry, extract, fitted, render_ledger, stands_in, unrepeated
 from memory.records import Line
-from memory.sentences import Sentence, said_in
+from memory.sentences import Sentence, said_in, sentences
 from shared.tokens import TWELFTHS, estimate_tokens, token_twelfths
 
 # The least part of the budget that is prose, if there is any to be had.
-TEXT_SHARE_MIN: Final = 0.3
+TEXT_SHARE_MIN: Final = 0.15
 _BETWEEN: Final = "\n\n"
 _SPEAKER_CHARACTERS_MAX: Final = 40
 # How often an identifier's turn in its child's ledger is moved up when others have it too.
@@ -51,7 +51,8 @@ def render(text: str, entries: Sequence[Entry]) -> str:
 
 def compose(lines: Sequence[Line], tokens_max: int) -> Composed:
     """The span of these turns; `render` makes at most `tokens_max` tokens of it."""
-    return _shared_out(extract(lines), lambda tokens: summarize(lines, tokens), tokens_max)
+    found, entries = sentences(lines), extract(lines)
+    return _shared_out(entries, lambda tokens: condense(found, tokens, owed=_texts(entries)), tokens_max)
 
 
 def compose_around(lines: Sequence[Line], text: str, tokens_max: int) -> Composed:
@@ -71,7 +72,12 @@ def merge(children: Sequence[Child], tokens_max: int) -> Composed:
     ordered = sorted(children, key=lambda child: child.first_seq)
     found = list(_sentences(ordered))
     # No child is more of an opening than another.
-    return _shared_out(_united(ordered), lambda tokens: condense(found, tokens, opening=0.0), tokens_max)
+    entries = _united(ordered)
+    return _shared_out(entries, lambda tokens: condense(found, tokens, opening=0.0, owed=_texts(entries)), tokens_max)
+
+
+def _texts(entries: Sequence[Entry]) -> frozenset[str]:
+    return frozenset(entry.text for entry in entries)
 
 
 def _shared_out(entries: Sequence[Entry], write: Callable[[int], str], tokens_max: int) -> Composed:
