@@ -31,9 +31,10 @@ from benchmarks.report import (
 )
 from benchmarks.transcript_world import Planted
 from benchmarks.transcripts import Transcript, make
-from memory.ledger import Entry, stands_in
+from memory.ledger import stands_in
 from memory.records import Line
 from memory.span_text import compose, merge, render
+from shared.memory_messages import LedgerItem
 from shared.tokens import estimate_tokens
 
 SEED_FIRST: Final = 1000
@@ -111,7 +112,7 @@ class _Run:
 @dataclass(frozen=True, slots=True)
 class _Child:
     text: str
-    ledger: list[Entry]
+    ledger: list[LedgerItem]
     first_seq: int
     tokens: int
 

@@ -8,15 +8,13 @@ has a repetition within a repetition of the same characters, so hostile text cos
 import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
-Kind = Literal[
-    "command", "path", "url", "id", "email", "error", "money", "date", "version", "number", "quote", "name"
-]  # fmt: skip
+from shared.memory_messages import LedgerKind
 
 
 class Found(NamedTuple):
-    kind: Kind
+    kind: LedgerKind
     text: str
     start: int
 
@@ -115,7 +113,7 @@ def is_weak_path(text: str) -> bool:
     return _WEAK_PATH.fullmatch(text) is not None
 
 
-def _stands(kind: Kind, part: str, text: str, start: int) -> bool:
+def _stands(kind: LedgerKind, part: str, text: str, start: int) -> bool:
     before = text[start - 1 : start]
     return not (kind == "path" and part[0] == "/" and before == "<") and not (
         kind == "path" and before != "`" and is_weak_path(part) and part[0] != "/"
@@ -168,7 +166,7 @@ def _without(text: str, found: list[Found]) -> str:
 
 
 @lru_cache(maxsize=_PIECES_REMEMBERED)
-def _parts(piece: str) -> tuple[tuple[Kind, str, int], ...]:
+def _parts(piece: str) -> tuple[tuple[LedgerKind, str, int], ...]:
     """What a piece is, or what its parts are, with their places in it."""
     if len(piece) > PIECE_CHARACTERS_MAX:
         return ()
@@ -201,7 +199,7 @@ def _trimmed(piece: str) -> tuple[str, int]:
     return end, len(piece) - len(text) + start
 
 
-def _inside(piece: str) -> Iterator[tuple[Kind, str, int]]:
+def _inside(piece: str) -> Iterator[tuple[LedgerKind, str, int]]:
     if (email := _EMAIL.search(piece)) is not None:
         yield "email", email.group().rstrip("."), email.start()
         return
@@ -233,7 +231,7 @@ def _split(piece: str, pattern: re.Pattern[str]) -> Iterator[tuple[str, int]]:
         last = match.end()
 
 
-def _kind(piece: str) -> Kind | None:
+def _kind(piece: str) -> LedgerKind | None:
     """What a piece is as a whole. `None` for words, and for what has to be taken apart."""
     if "/" in piece or "\\" in piece:
         return _kind_with_slash(piece)
@@ -267,7 +265,7 @@ def _is_mixed(piece: str) -> bool:
     return sum(map(str.isdigit, piece)) > 1 or _MIDST.search(piece) is not None
 
 
-_WITH_DIGITS: Final[tuple[tuple[Kind, Callable[[str], bool]], ...]] = (
+_WITH_DIGITS: Final[tuple[tuple[LedgerKind, Callable[[str], bool]], ...]] = (
     ("version", _is_version),
     ("id", _is_hexadecimal),
     ("number", _is_number),
@@ -275,7 +273,7 @@ _WITH_DIGITS: Final[tuple[tuple[Kind, Callable[[str], bool]], ...]] = (
 )
 
 
-def _kind_with_slash(piece: str) -> Kind | None:
+def _kind_with_slash(piece: str) -> LedgerKind | None:
     if _ID.fullmatch(piece):
         return "id"
     if not _PATH.fullmatch(piece) or _NO_PATH.fullmatch(piece) or piece.startswith(("//", "\\")):

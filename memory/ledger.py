@@ -12,24 +12,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from memory.identifiers import Found, Kind, find
+from memory.identifiers import Found, find
 from memory.phrases import find_phrases
 from memory.records import Line
-from shared.memory_messages import Role
+from shared.memory_messages import LedgerItem, LedgerKind, Role
 from shared.tokens import TWELFTHS, estimate_tokens, token_twelfths
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """`seq` is the turn that has it first."""
-
-    kind: Kind
-    text: str
-    seq: int
-
-
 # Without it a command cannot be repeated nor a file found; a number without its sentence says least.
-_WEIGHTS: Final[dict[Kind, float]] = {
+_WEIGHTS: Final[dict[LedgerKind, float]] = {
     "command": 11.0,
     "path": 9.0,
     "url": 10.0,
@@ -52,7 +42,7 @@ _COST_EXPONENT: Final = 0.35
 _RECENCY: Final = 0.15
 _FREQUENCY: Final = 0.25
 # Labels and separators are what they cost least with: one character between entries, a break where entries have blanks.
-_LAYOUT: Final[dict[Kind, tuple[str, str]]] = {
+_LAYOUT: Final[dict[LedgerKind, tuple[str, str]]] = {
     "path": ("paths: ", " "),
     "url": ("urls: ", " "),
     "email": ("emails: ", " "),
@@ -74,7 +64,7 @@ _RUN: Final = re.compile(r"\w+")
 _VARYING: Final = re.compile(r"\w*\d\w*")
 
 
-def extract(lines: Sequence[Line]) -> list[Entry]:
+def extract(lines: Sequence[Line]) -> list[LedgerItem]:
     """Each text once, the most important first; of equals the earlier."""
     seen: dict[str, _Seen] = {}
     for place, line in enumerate(lines):
@@ -91,10 +81,10 @@ def extract(lines: Sequence[Line]) -> list[Entry]:
                     known.kind = found.kind
     _lower_repeated_errors(seen)
     ranked = sorted(seen.items(), key=lambda item: -_importance(*item))
-    return [Entry(kind=each.kind, text=text, seq=each.seq) for text, each in ranked]
+    return [LedgerItem(kind=each.kind, text=text, seq=each.seq) for text, each in ranked]
 
 
-def fitted(entries: Sequence[Entry], tokens_max: int, *, shown: str = "") -> list[Entry]:
+def fitted(entries: Sequence[LedgerItem], tokens_max: int, *, shown: str = "") -> list[LedgerItem]:
     """The most important that fit, as `render_ledger` writes them, into so many tokens; in the order given.
 
     What stands in `shown`, or within another entry that is kept, is not repeated and costs nothing.
@@ -102,7 +92,7 @@ def fitted(entries: Sequence[Entry], tokens_max: int, *, shown: str = "") -> lis
     containers = _containers(entries)
     candidates = [index for index, entry in enumerate(entries) if not stands_in(entry.text, shown)]
     kept: set[int] = set()
-    labelled: dict[Kind, int] = {}
+    labelled: dict[LedgerKind, int] = {}
     left = tokens_max * TWELFTHS
     for _ in range(_PASSES_MAX):
         for index in candidates:
@@ -124,9 +114,9 @@ def fitted(entries: Sequence[Entry], tokens_max: int, *, shown: str = "") -> lis
     return [entries[index] for index in sorted(kept)]
 
 
-def render_ledger(entries: Iterable[Entry]) -> str:
+def render_ledger(entries: Iterable[LedgerItem]) -> str:
     """One block a kind, entries by their turns."""
-    by_kind: dict[Kind, list[Entry]] = {}
+    by_kind: dict[LedgerKind, list[LedgerItem]] = {}
     for entry in entries:
         by_kind.setdefault(entry.kind, []).append(entry)
     return "\n".join(
@@ -136,7 +126,7 @@ def render_ledger(entries: Iterable[Entry]) -> str:
     )
 
 
-def unrepeated(entries: Sequence[Entry], shown: str) -> list[Entry]:
+def unrepeated(entries: Sequence[LedgerItem], shown: str) -> list[LedgerItem]:
     """Without those that stand in `shown` or within another one."""
     everything = "\n".join(entry.text for entry in entries)
     return [entry for entry in entries if not stands_in(entry.text, shown) and not stands_in(entry.text, everything, 2)]
@@ -157,7 +147,7 @@ def stands_in(text: str, within: str, times: int = 1) -> bool:
 
 @dataclass(slots=True)
 class _Seen:
-    kind: Kind
+    kind: LedgerKind
     seq: int
     worth: float
     count: int
@@ -197,7 +187,7 @@ def _lower_repeated_errors(seen: dict[str, _Seen]) -> None:
             shapes.add(shape)
 
 
-def _containers(entries: Sequence[Entry]) -> dict[str, set[int]]:
+def _containers(entries: Sequence[LedgerItem]) -> dict[str, set[int]]:
     """For a text, which entries have it within."""
     texts = {entry.text for entry in entries}
     found: dict[str, set[int]] = {}
@@ -209,7 +199,7 @@ def _containers(entries: Sequence[Entry]) -> dict[str, set[int]]:
     return found
 
 
-def _parts(entry: Entry) -> set[str]:
+def _parts(entry: LedgerItem) -> set[str]:
     """What stands within an entry as a whole: identifiers, words with numbers, beginnings and ends of paths."""
     parts = set(_RUN.findall(entry.text))
     if entry.kind in {"command", "error", "quote", "name"}:
@@ -232,10 +222,10 @@ def _joins(character: str) -> bool:
     return character.isalnum() or character == "_"
 
 
-def _cost(entry: Entry) -> int:
+def _cost(entry: LedgerItem) -> int:
     """In twelfths of a token, with the separator."""
     return token_twelfths(entry.text) + 3
 
 
-def _label_cost(kind: Kind) -> int:
+def _label_cost(kind: LedgerKind) -> int:
     return token_twelfths(_LAYOUT[kind][0])

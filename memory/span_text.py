@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from memory.extractive import condense
-from memory.ledger import Entry, extract, fitted, render_ledger, stands_in, unrepeated
+from memory.ledger import extract, fitted, render_ledger, stands_in, unrepeated
 from memory.records import Line
 from memory.sentences import Sentence, said_in, sentences
+from shared.memory_messages import LedgerItem
 from shared.tokens import TWELFTHS, estimate_tokens, token_twelfths
 
 # The least part of the budget that is prose, if there is any to be had.
@@ -27,7 +28,7 @@ class Composed:
     """`ledger` has every identifier that stands in the rendered span, in `text` or below it; the most important first."""
 
     text: str
-    ledger: list[Entry]
+    ledger: list[LedgerItem]
 
 
 class Child(Protocol):
@@ -37,13 +38,13 @@ class Child(Protocol):
     def text(self) -> str: ...
 
     @property
-    def ledger(self) -> Sequence[Entry]: ...
+    def ledger(self) -> Sequence[LedgerItem]: ...
 
     @property
     def first_seq(self) -> int: ...
 
 
-def render(text: str, entries: Sequence[Entry]) -> str:
+def render(text: str, entries: Sequence[LedgerItem]) -> str:
     """What a context shows. Entries that stand in the text, or within another one, are not told again."""
     below = render_ledger(unrepeated(entries, text))
     return text + _BETWEEN + below if text and below else text or below
@@ -76,11 +77,11 @@ def merge(children: Sequence[Child], tokens_max: int) -> Composed:
     return _shared_out(entries, lambda tokens: condense(found, tokens, opening=0.0, owed=_texts(entries)), tokens_max)
 
 
-def _texts(entries: Sequence[Entry]) -> frozenset[str]:
+def _texts(entries: Sequence[LedgerItem]) -> frozenset[str]:
     return frozenset(entry.text for entry in entries)
 
 
-def _shared_out(entries: Sequence[Entry], write: Callable[[int], str], tokens_max: int) -> Composed:
+def _shared_out(entries: Sequence[LedgerItem], write: Callable[[int], str], tokens_max: int) -> Composed:
     text = write(_text_tokens(entries, tokens_max))
     composed = _around(entries, text, tokens_max)
     left = tokens_max - estimate_tokens(render(text, composed.ledger))
@@ -94,22 +95,22 @@ def _shared_out(entries: Sequence[Entry], write: Callable[[int], str], tokens_ma
     return other if len(other.ledger) == len(entries) else composed
 
 
-def _text_tokens(entries: Sequence[Entry], tokens_max: int) -> int:
+def _text_tokens(entries: Sequence[LedgerItem], tokens_max: int) -> int:
     ledger = estimate_tokens(_BETWEEN + render_ledger(fitted(entries, tokens_max)))
     return max(int(TEXT_SHARE_MIN * tokens_max), tokens_max - ledger)
 
 
-def _around(entries: Sequence[Entry], text: str, tokens_max: int) -> Composed:
+def _around(entries: Sequence[LedgerItem], text: str, tokens_max: int) -> Composed:
     left = (tokens_max * TWELFTHS - token_twelfths(text + _BETWEEN if text else "")) // TWELFTHS
     kept = fitted(entries, max(0, left), shown=text)
     told = "\n".join([text, *(entry.text for entry in kept)])
     return Composed(text, [entry for entry in entries if stands_in(entry.text, told)])
 
 
-def _united(children: Sequence[Child]) -> list[Entry]:
+def _united(children: Sequence[Child]) -> list[LedgerItem]:
     """Each text once, from its first turn. Ledgers are ordered, and their orders are merged by place."""
     places: dict[str, list[float]] = {}
-    first: dict[str, Entry] = {}
+    first: dict[str, LedgerItem] = {}
     for child in children:
         for place, entry in enumerate(child.ledger):
             places.setdefault(entry.text, []).append((place + 1) / len(child.ledger))
