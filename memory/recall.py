@@ -13,7 +13,7 @@ from memory.index import ScopeIndex, Scored, Wanted
 from memory.indexes import ScopeIndexes
 from memory.recall_query import Understood, understand
 from memory.records import ItemKey, RecalledItem, RecalledSpan, RecalledTurn, Scope
-from memory.span_text import Composed, render
+from memory.span_text import render
 from memory.spans import Spans
 from memory.store import Store
 from memory.turns import Turns
@@ -193,7 +193,7 @@ def _dressed_span(span: Span, hit: Hit) -> Recalled:
         first_seq=span.first_seq,
         last_seq=span.last_seq,
         since=span.since,
-        text=render(Composed(text=span.text, ledger=span.ledger)),
+        text=render(span.text, span.ledger),
         created_at=span.until,
         score=hit.score,
         scores=hit.scores,

@@ -11,7 +11,7 @@ from typing import Final
 from memory.context import Candidate
 from memory.recall import Recall
 from memory.records import RecalledTurn, Scope, speaker_of
-from memory.span_text import Composed, render
+from memory.span_text import render
 from memory.spans import Spans
 from memory.turns import Turns
 from shared.memory_messages import ContextRequest, RecallRequest, Span, SpanSource, Turn, TurnSource
@@ -106,6 +106,6 @@ def _quoted(source: TurnSource, moment: datetime, text: str) -> Candidate:
 def span_candidate(span: Span, order: tuple[str | int, ...]) -> Candidate:
     """Quoted as recalled turns are. The first line says what it stands for, and by which name it opens."""
     source = SpanSource(session_id=span.session_id, span_id=span.id, first_seq=span.first_seq, last_seq=span.last_seq)
-    text = render(Composed(text=span.text, ledger=span.ledger)).replace("\n", "\n> ")
+    text = render(span.text, span.ledger).replace("\n", "\n> ")
     place = f"turns {span.first_seq} to {span.last_seq}, {span.since:%Y-%m-%d} to {span.until:%Y-%m-%d}, span {span.id}"
     return Candidate(f"[{place}]\n> {text}", source, order)
