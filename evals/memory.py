@@ -76,8 +76,8 @@ class Way(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SetResult(msgspec.Struct, frozen=True, kw_only=True):
-    """Times in milliseconds: of a whole recall of ten over HTTP with a question that was never asked before, and of that the
-    search within memory."""
+    """Times in milliseconds: of a whole recall of ten over HTTP with a question that was never asked before, of a memory that was,
+    and of that the search within memory."""
 
     name: str
     users: int
@@ -107,6 +107,9 @@ async def evaluate(
     asked = [(each, question) for each in conversations for question in each.questions]
     task = bar.add_task(f"{name}: latency", total=len(asked))
     spent = []
+    for conversation in conversations:
+        # An index is made when its memory is first asked, which takes up to a quarter of a second here.
+        await memory.recall("hello", user_id=conversation.user_id, mode="lexical")
     for conversation, question in asked:
         spent.append(await _timed(memory, conversation, question))
         bar.advance(task)

@@ -12,6 +12,8 @@ from typing import Final
 
 import Stemmer
 
+from memory.common_words import FUNCTION_WORDS
+
 _WORD = re.compile(r"\w+")
 _PART = re.compile(r"[^\W_]+")
 _TERM_LENGTH_MAX = 80
@@ -36,17 +38,6 @@ MONTHS: Final = (
 
 # Between .05 and .3 all is about the same; 0 would find nothing for a query that has only them.
 _FUNCTION_WORD: Final = 0.2
-# English ones: of other languages the weights of BM25 must do.
-_FUNCTION_WORDS: Final = frozenset(
-    _WORD.findall("""
-    a an the this that these those it its and or but if than then there
-    of to in on at for by with from as about into over after before during
-    is am are was were be been being do does did has have had will would can could should may might must
-    what which who whom whose when where why how
-    i me my you your we us our he him his she her hers they them their
-    no not so any some such only own same s t d ll re ve
-    """)
-)
 
 
 class Words:
@@ -54,7 +45,7 @@ class Words:
 
     def __init__(self, language: str = "english") -> None:
         self._stemmer = Stemmer.Stemmer(language)
-        self._function_terms = frozenset(self._stemmer.stemWords(sorted(_FUNCTION_WORDS)))
+        self._function_terms = frozenset(self._stemmer.stemWords(sorted(FUNCTION_WORDS)))
 
     def terms(self, text: str) -> list[str]:
         plain = unicodedata.normalize("NFKC", text).lower()
