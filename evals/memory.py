@@ -108,7 +108,7 @@ async def evaluate(
     task = bar.add_task(f"{name}: latency", total=len(asked))
     spent = []
     for conversation in conversations:
-        # An index is made when its memory is first asked, which takes up to a quarter of a second here.
+        # An index is made when its memory is first asked: that is another number.
         await memory.recall("hello", user_id=conversation.user_id, mode="lexical")
     for conversation, question in asked:
         spent.append(await _timed(memory, conversation, question))
