@@ -25,17 +25,20 @@ _MONTH: Final = (
 _NAMED_DAY: Final = (
     rf"{_MONTH}\.? \d{{1,2}}(?:st|nd|rd|th)?(?:,? \d{{4}})?|\d{{1,2}}(?:st|nd|rd|th)? (?:of )?{_MONTH}(?:,? \d{{4}})?"
 )
-# What stands first wins, so that the numbers of an address or a date are no mentions of their own.
+# What stands first wins, so that the numbers of an address or a date are no mentions of their own. Each looks behind
+# before it reads on: started at every letter of a long line of tool output it would take time in the square of it.
 _MENTION: Final = re.compile(
     "|".join(
         (
-            r"\b[a-z][a-z0-9+.-]*://[^\s<>\"'`)\]]+",
-            r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+\b",
-            # Paths, those without a slash before them only with a suffix after them: he/she is none.
-            r"(?<![\w/.])(?:~|\.{1,2})?(?:/[\w.@+-]+){2,}|\b[a-z]:\\[\w.\\@+-]+|\b[\w.-]+(?:/[\w.-]+)+\.\w+",
-            r"\b[\w-]+\.(?:c|cfg|conf|cpp|css|csv|go|h|html?|ini|java|js|json|log|md|py|rb|rs|sh|sql|toml|tsx?|txt|ya?ml)\b",
+            r"(?<![\w+.-])[a-z][a-z0-9+.-]*://[^\s<>\"'`)\]]+",
+            r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+\b",
+            r"(?<![\w/.])(?:~|\.{1,2})?(?:/[\w.@+-]+){2,}",
+            r"\b[a-z]:\\[\w.\\@+-]+",
+            # Without a slash before it only with a suffix after it: he/she is no path.
+            r"(?<![\w./-])[\w.-]+(?:/[\w.-]+)+\.\w+",
+            r"(?<![\w-])[\w-]+\.(?:c|cfg|conf|cpp|css|csv|go|h|html?|ini|java|js|json|log|md|py|rb|rs|sh|sql|toml|tsx?|txt|ya?ml)\b",
             rf"\b(?:{_NAMED_DAY})\b(?!:\d)",
-            r"\b(?=[\w-]*\d)(?=[\w-]*[^\W\d_])[\w-]+\b",
+            r"(?<![\w-])(?=[\w-]*\d)(?=[\w-]*[^\W\d_])[\w-]+\b",
             r"\b\d+(?:[.,:/-]\d+)*\b",
         )
     ),
@@ -48,6 +51,8 @@ _DAY: Final = re.compile(rf"{_NAMED_DAY}|\d{{4}}-\d\d-\d\d|\d+/\d+/\d+|\d+(?:st|
 _HOUR: Final = re.compile(r"\d{1,2}:\d\d(?::\d\d)?(?:[ap]m)?|\d{1,2}[ap]m", re.IGNORECASE)
 _DAYS: Final = re.compile(r"\b\d{4}-\d\d-\d\d\b")
 _HOURS: Final = re.compile(r"\b\d{1,2}:\d\d(?::\d\d)?\b")
+_MONTH_STARTS: Final = "janfebmaraprmayjunjulaugsepoctnovdec"
+_MONTH_NAME: Final = re.compile(rf"\b{_MONTH}\b", re.IGNORECASE)
 _SCALES: Final = (100, 1000, 1_000_000)
 _SPELLED: Final = {
     word: value
@@ -56,8 +61,6 @@ _SPELLED: Final = {
         ("seventeen eighteen nineteen", 17, 1),
         ("twenty thirty forty fifty sixty seventy eighty ninety", 20, 10),
         ("first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth", 1, 1),
-        ("january february march april may june july august september october november december", 1, 1),
-        ("jan feb mar apr may jun jul aug sep oct nov dec", 1, 1),
     )
     for value, word in zip(itertools.count(first, step), words.split(), strict=False)
 } | {"hundred": 100, "thousand": 1000, "million": 1_000_000, "dozen": 12}
@@ -92,15 +95,14 @@ def _known_of(source: str) -> _Known:
     return _Known(
         plain=_plain(source),
         numbers=_numbers(_HOURS.sub(" ", _DAYS.sub(" ", source))) | _spelled_numbers(source),
-        days=_numbers(" ".join(_DAYS.findall(source))),
+        days=_numbers(" ".join(_DAYS.findall(source))) | _months(source),
         hours=_numbers(" ".join(_HOURS.findall(source))),
     )
 
 
 def _is_supported(mention: str, known: _Known) -> bool:
     if _DAY.fullmatch(mention):
-        month = _spelled_numbers(mention)
-        return _numbers(mention) | month <= known.numbers | known.days
+        return _numbers(mention) | _months(mention) <= known.numbers | known.days
     if _HOUR.fullmatch(mention):
         return _numbers(mention) <= known.numbers | known.hours
     if _NUMERIC.fullmatch(mention):
@@ -123,8 +125,12 @@ def _canonical(number: str) -> str:
     return (whole.lstrip("0") or "0") + (f".{fraction.rstrip('0')}" if fraction.rstrip("0") else "")
 
 
+def _months(text: str) -> set[str]:
+    return {str(_MONTH_STARTS.index(name[:3].casefold()) // 3 + 1) for name in _MONTH_NAME.findall(text)}
+
+
 def _spelled_numbers(text: str) -> set[str]:
-    """English ones, each for itself and `twenty five` or `five hundred` together, and months."""
+    """English ones, each for itself and `twenty five` or `five hundred` together."""
     found: set[str] = set()
     together = 0
     for word in re.findall(r"[a-z]+", text.casefold()):

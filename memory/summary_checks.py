@@ -111,7 +111,8 @@ def shortened(text: str, tokens_max: int, *, is_whole: bool) -> str:
 
 def is_echo(text: str, instructions: str, source: str) -> bool:
     """Whether it repeats the prompt, and not merely a conversation that has the prompt's words."""
-    return bool((_runs(text) & _runs(instructions)) - _runs(source))
+    repeated = _runs(text) & _runs(instructions)
+    return bool(repeated) and bool(repeated - _runs(source))
 
 
 def is_repetitive(text: str) -> bool:

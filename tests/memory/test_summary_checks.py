@@ -68,6 +68,9 @@ class TestMentions:
     def test_what_it_does_not_have_is_found(self, text: str, wrong: set[str]) -> None:
         assert unsupported(text, SOURCE, find_mentions) == wrong
 
+    def test_a_month_is_no_count(self) -> None:
+        assert unsupported("It took 5 days.", "It may take 15 days, from May 3rd on.", find_mentions) == {"5"}
+
     def test_a_number_is_not_supported_by_a_longer_one(self) -> None:
         assert unsupported("It took 5 days.", "It took 15 days.", find_mentions) == {"5"}
 
