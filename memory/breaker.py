@@ -4,8 +4,8 @@
                                                      ^------------failure-----------'
 
 Pure: the caller says what time it is. circuitbreaker 2.1 and purgatory 3.0, the async ones with users, let every waiting
-call through at the end of a pause, read the clock themselves (purgatory the wall clock, which may jump) and count any
-exception; pybreaker's async calls need tornado.
+call through at the end of a pause and read the clock themselves (purgatory the wall clock, which may jump); pybreaker's
+async calls need tornado.
 """
 
 

@@ -45,6 +45,8 @@ _KINDS: Final[dict[int, Failure]] = {
     HTTPStatus.SERVICE_UNAVAILABLE: "overloaded",
     HTTPStatus.GATEWAY_TIMEOUT: "timeout",
 }
+# By OpenAI's protocol, and as some servers that follow it say it.
+_WHOLE: Final = frozenset({"stop", "eos_token", "end_turn", "stop_sequence"})
 # A server with a wrong clock must not be left alone for years.
 _RETRY_AFTER_S_MAX: Final = 3600.0
 _SLUG = re.compile(r"[a-z0-9_.]{1,64}")
@@ -61,8 +63,8 @@ class ChatFailed(DiptychError):
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: int
+    completion_tokens: int
 
 
 class Completion(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,7 +87,8 @@ class _Choice(msgspec.Struct, frozen=True):
 
 class _Answer(msgspec.Struct, frozen=True):
     choices: list[_Choice]
-    usage: Usage | None = None
+    # Only counted, so what is odd in it is no reason to throw an answer away.
+    usage: msgspec.Raw = msgspec.Raw()
 
 
 class _Error(msgspec.Struct, frozen=True):
@@ -107,14 +110,23 @@ def read_completion(payload: bytes) -> Completion:
     if not answer.choices:
         raise ChatFailed("malformed", "the answer has no choices")
     choice = answer.choices[0]
-    if choice.message.refusal or choice.finish_reason == "content_filter":
+    reason = (choice.finish_reason or "stop").lower()
+    if choice.message.refusal or reason == "content_filter":
         raise ChatFailed("filtered", "the model, or a filter before it, declined to answer")
-    # Some servers leave the reason out; tools were not offered, so any other one is a mistake.
-    if choice.finish_reason not in {"stop", "length", None}:
+    # Some servers leave the reason out; tools were not offered, so their names for others are a mistake.
+    if reason not in _WHOLE | {"length"}:
         raise ChatFailed("malformed", "the answer ended for a reason that was not offered")
     if not choice.message.content or not choice.message.content.strip():
         raise ChatFailed("empty", "the answer has no text")
-    return Completion(text=choice.message.content, is_whole=choice.finish_reason != "length", usage=answer.usage)
+    return Completion(text=choice.message.content, is_whole=reason in _WHOLE, usage=_usage_of(answer.usage))
+
+
+def _usage_of(raw: msgspec.Raw) -> Usage | None:
+    try:
+        usage = msgspec.json.decode(raw, type=Usage)
+    except msgspec.DecodeError:
+        return None
+    return usage if min(usage.prompt_tokens, usage.completion_tokens) >= 0 else None
 
 
 def failure_of(status: int, payload: bytes, retry_after: str, now: datetime) -> ChatFailed:

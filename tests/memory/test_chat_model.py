@@ -79,6 +79,7 @@ async def test_tries_are_bounded() -> None:
         (Answer(302, b"", headers={"Location": "http://127.0.0.1:9/"}), "refused"),
         (Answer(200, b"<html>welcome</html>", "text/html"), "malformed"),
         (Answer(200, b"\xff\xfe"), "malformed"),
+        (Answer(200, b'{"choices": [{"message": {"content": "\\ud800"}}]}'), "malformed"),
         (as_json({}), "malformed"),
         (as_json({"choices": []}), "malformed"),
         (as_json({"choices": [{"message": {"content": ["parts"]}}]}), "malformed"),
@@ -96,6 +97,12 @@ async def test_what_another_try_cannot_mend_is_told_at_once(answer: Answer, kind
             await chat.complete(HELLO, tokens_max=9)
 
         assert (caught.value.kind, len(server.asked)) == (kind, 1)
+
+
+@pytest.mark.parametrize("finish_reason", ["stop", "STOP", "eos_token", "end_turn", None])
+async def test_an_answer_that_came_to_its_end_is_whole(finish_reason: str | None) -> None:
+    async with scripted(said("Ada was.", finish_reason=finish_reason)) as server, chat_of(server) as chat:
+        assert (await chat.complete(HELLO, tokens_max=9)).is_whole
 
 
 async def test_an_answer_that_was_cut_off_says_so() -> None:
@@ -251,9 +258,10 @@ class TestCounters:
         assert value_of(registry, "diptych_llm_calls_total") == 3
         assert value_of(registry, "diptych_llm_call_seconds_count") == 3
 
-    async def test_a_server_that_does_not_count_is_counted_for(self) -> None:
+    @pytest.mark.parametrize("usage", [None, {"prompt_tokens": None}, {"prompt_tokens": -1, "completion_tokens": 1}])
+    async def test_a_server_that_does_not_count_is_counted_for(self, usage: dict[str, Any] | None) -> None:
         registry = CollectorRegistry()
-        async with scripted(GOOD) as server, chat_of(server, registry=registry) as chat:
+        async with scripted(said("Ada was.", usage=usage)) as server, chat_of(server, registry=registry) as chat:
             await chat.complete(HELLO, tokens_max=9)
 
         read = sum(estimate_tokens(message.content) for message in HELLO)
