@@ -11,6 +11,8 @@ from shared.client import ServiceClient, build, quoted
 from shared.memory_messages import (
     AppendAnswer,
     AppendRequest,
+    CompactAnswer,
+    CompactRequest,
     ContextAnswer,
     ContextRequest,
     EraseReport,
@@ -20,6 +22,8 @@ from shared.memory_messages import (
     SessionPage,
     SessionSpec,
     SessionsQuery,
+    SpanPage,
+    SpansQuery,
     TurnIn,
     TurnPage,
     TurnsQuery,
@@ -73,6 +77,29 @@ class MemoryClient(ServiceClient):
     ) -> TurnPage:
         query = TurnsQuery(after=after, before=before, cursor=cursor, limit=limit)
         return await self._call("GET", f"{_session(session_id)}/turns", TurnPage, query=query)
+
+    async def spans(
+        self, session_id: str, *, level: int | None = None, cursor: str | None = None, limit: int = 100
+    ) -> SpanPage:
+        query = SpansQuery(level=level, cursor=cursor, limit=limit)
+        return await self._call("GET", f"{_session(session_id)}/spans", SpanPage, query=query)
+
+    async def span_turns(
+        self,
+        span_id: str,
+        *,
+        after: int | None = None,
+        before: int | None = None,
+        cursor: str | None = None,
+        limit: int = 100,
+    ) -> TurnPage:
+        query = TurnsQuery(after=after, before=before, cursor=cursor, limit=limit)
+        return await self._call("GET", f"/v1/spans/{quoted(span_id)}/turns", TurnPage, query=query)
+
+    async def compact(self, session_id: str, *, tail_tokens_keep: int | None = None) -> CompactAnswer:
+        """Folds what the session's policy would fold, or more, now; returns when it is done."""
+        request = CompactRequest(tail_tokens_keep=tail_tokens_keep)
+        return await self._call("POST", f"{_session(session_id)}/compact", CompactAnswer, body=request)
 
     async def recall(
         self,

@@ -9,6 +9,7 @@ import structlog
 from aiohttp import web
 
 from memory import VERSION
+from memory.compactor import Compactor
 from memory.embeddings import Embeddings
 from memory.handlers import ROUTES
 from memory.history import History
@@ -18,7 +19,9 @@ from memory.recall import Recall
 from memory.schema import migrations
 from memory.service import MemoryService
 from memory.settings import MemorySettings
+from memory.spans import Spans
 from memory.store import Store
+from memory.summaries import Summaries
 from memory.turns import Turns
 from shared.database import Database
 from shared.retrieval_client import RetrievalClient
@@ -72,6 +75,10 @@ async def _start(app: web.Application, settings: MemorySettings, stack: AsyncExi
     if summarizer is not None:
         stack.push_async_callback(summarizer.close)
     recall = Recall(store, Turns(database), indexes, embeddings, candidates=settings.candidates, registry=registry)
+    spans = Spans(database)
+    compactor = Compactor(spans, Summaries(open_pool(stack, 1, name="summarize")), settings, registry=registry)
+    await compactor.start()
+    stack.push_async_callback(compactor.close)
     app[SERVICE] = MemoryService(
         settings,
         store=store,
@@ -80,6 +87,8 @@ async def _start(app: web.Application, settings: MemorySettings, stack: AsyncExi
         indexes=indexes,
         embeddings=embeddings,
         recall=recall,
+        spans=spans,
+        compactor=compactor,
         documents=documents_client,
         registry=registry,
     )

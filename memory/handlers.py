@@ -7,6 +7,8 @@ from memory.service import MemoryService
 from shared.memory_messages import (
     AppendAnswer,
     AppendRequest,
+    CompactAnswer,
+    CompactRequest,
     ContextAnswer,
     ContextRequest,
     EraseReport,
@@ -16,6 +18,8 @@ from shared.memory_messages import (
     SessionPage,
     SessionSpec,
     SessionsQuery,
+    SpanPage,
+    SpansQuery,
     TurnPage,
     TurnsQuery,
 )
@@ -61,6 +65,20 @@ async def list_turns(service: MemoryService, call: Call[None, TurnsQuery]) -> Tu
     return TurnPage(items=page.items, next_cursor=page.next_cursor)
 
 
+async def list_spans(service: MemoryService, call: Call[None, SpansQuery]) -> SpanPage:
+    page = await service.span_page(call.principal.tenant, call.path["session"], call.query)
+    return SpanPage(items=page.items, next_cursor=page.next_cursor)
+
+
+async def list_span_turns(service: MemoryService, call: Call[None, TurnsQuery]) -> TurnPage:
+    page = await service.span_turns(call.principal.tenant, call.path["span"], call.query)
+    return TurnPage(items=page.items, next_cursor=page.next_cursor)
+
+
+async def compact(service: MemoryService, call: Call[CompactRequest, None]) -> CompactAnswer:
+    return await service.compact(call.principal.tenant, call.path["session"], call.body)
+
+
 async def recall(service: MemoryService, call: Call[RecallRequest, None]) -> RecallAnswer:
     return await service.recall(call.principal.tenant, call.body)
 
@@ -92,6 +110,20 @@ ROUTES = (
     _write("DELETE", _SESSION, "Erase a session and everything derived from it", delete_session, EraseReport),
     _write("POST", _SESSION + "/turns", "Append turns, once", append_turns, AppendAnswer, body=AppendRequest),
     _read("GET", _SESSION + "/turns", "Read turns in order", list_turns, TurnPage, query=TurnsQuery),
+    _read("GET", _SESSION + "/spans", "List the spans of a session", list_spans, SpanPage, query=SpansQuery),
+    _read(
+        "GET", "/v1/spans/{span}/turns", "The turns that a span stands for", list_span_turns, TurnPage, query=TurnsQuery
+    ),
+    _write(
+        "POST",
+        _SESSION + "/compact",
+        "Fold the older turns of a session's tail into spans",
+        compact,
+        CompactAnswer,
+        body=CompactRequest,
+        body_optional=True,
+        takes_long=True,
+    ),
     _read("POST", "/v1/recall", "Find turns by meaning, words and time", recall, RecallAnswer, body=RecallRequest),
     _read(
         "POST", "/v1/context", "Assemble a context within a token budget", context, ContextAnswer, body=ContextRequest

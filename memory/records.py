@@ -14,7 +14,6 @@ class SessionRow:
     user_id: str | None
     agent_id: str | None
     policy: Policy
-    tail_from: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,18 @@ def m001_initial(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations()
+def m002_spans(db: Database) -> None:
+    for statement in _SPANS:
+        db.execute(statement)
+
+
+@migrations()
+def m003_facts(db: Database) -> None:
+    for statement in _FACTS:
+        db.execute(statement)
+
+
 _INITIAL = (
     """
     CREATE TABLE sessions (
@@ -62,4 +74,52 @@ _INITIAL = (
     "CREATE INDEX ops_by_session ON ops (session, seq)",
     # What the service must remember of itself, such as the model that its vectors are of.
     "CREATE TABLE state (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
+)
+
+# A span never changes: what is forgotten makes others in its place. `since` and `until` are the times of its earliest and
+# latest turn, `parent` is the span of the next level that stands for it, and `source_hash` is of what it was made from.
+_SPANS = (
+    """
+    CREATE TABLE spans (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, session INTEGER NOT NULL REFERENCES sessions ON DELETE CASCADE,
+        span_id TEXT NOT NULL UNIQUE, level INTEGER NOT NULL, first_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL,
+        parent INTEGER REFERENCES spans ON DELETE SET NULL, since TEXT NOT NULL, until TEXT NOT NULL,
+        text TEXT NOT NULL, ledger TEXT NOT NULL, tokens INTEGER NOT NULL, source_tokens INTEGER NOT NULL,
+        turns INTEGER NOT NULL, summarizer TEXT NOT NULL, source_hash BLOB NOT NULL, created_at TEXT NOT NULL,
+        UNIQUE (session, level, first_seq)
+    )
+    """,
+    "CREATE INDEX spans_by_parent ON spans (parent)",
+    # Kept with each append and fold, because every append asks whether the tail is full.
+    "ALTER TABLE sessions ADD COLUMN tail_tokens INTEGER NOT NULL DEFAULT 0",
+    """
+    UPDATE sessions SET tail_tokens = (
+        SELECT coalesce(sum(t.tokens), 0) FROM turns t WHERE t.session = sessions.id AND t.seq >= sessions.tail_from
+    )
+    """,
+)
+
+# A fact never changes either: a new value of its key stands beside it, and `valid_to` and `replaced_by` say since when. One
+# that came with sources is `derived`: it goes when the last turn that it came from is forgotten.
+_FACTS = (
+    """
+    CREATE TABLE facts (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, tenant TEXT NOT NULL, user_id TEXT NOT NULL, fact_id TEXT NOT NULL,
+        kind TEXT NOT NULL CHECK (kind IN ('fact', 'preference', 'instruction', 'event')), key TEXT, text TEXT NOT NULL,
+        status TEXT NOT NULL CHECK (status IN ('active', 'pending', 'rejected')), pinned INTEGER NOT NULL DEFAULT 0,
+        valid_from TEXT NOT NULL, valid_to TEXT, expires_at TEXT, replaced_by INTEGER REFERENCES facts ON DELETE SET NULL,
+        origin TEXT NOT NULL, derived INTEGER NOT NULL, content_hash BLOB NOT NULL, tokens INTEGER NOT NULL,
+        created_at TEXT NOT NULL, updated_at TEXT NOT NULL,
+        UNIQUE (tenant, fact_id)
+    )
+    """,
+    "CREATE INDEX facts_by_user ON facts (tenant, user_id, key, valid_to)",
+    """
+    CREATE TABLE fact_sources (
+        fact INTEGER NOT NULL REFERENCES facts ON DELETE CASCADE,
+        turn INTEGER NOT NULL REFERENCES turns ON DELETE CASCADE,
+        PRIMARY KEY (fact, turn)
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX fact_sources_by_turn ON fact_sources (turn)",
 )

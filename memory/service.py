@@ -8,18 +8,23 @@ from html import escape
 import structlog
 from prometheus_client import CollectorRegistry, Counter
 
-from memory.context import Candidate, assemble, document_room
+from memory.compactor import Compactor
+from memory.context import Candidate, Found, assemble, document_room
 from memory.embeddings import Embeddings
 from memory.history import History
 from memory.indexes import ScopeIndexes
 from memory.recall import Recall
 from memory.records import RecalledTurn, Scope, SessionRow, speaker_of
 from memory.settings import MemorySettings
+from memory.span_text import Composed, render
+from memory.spans import Spans
 from memory.store import Store
 from shared.errors import FieldError, InvalidFields, NotFound, Unavailable, invalid
 from shared.memory_messages import (
     AppendAnswer,
     AppendRequest,
+    CompactAnswer,
+    CompactRequest,
     ContextAnswer,
     ContextRequest,
     DocumentSource,
@@ -29,6 +34,9 @@ from shared.memory_messages import (
     Session,
     SessionSpec,
     SessionsQuery,
+    Span,
+    SpanSource,
+    SpansQuery,
     Turn,
     TurnIn,
     TurnSource,
@@ -65,6 +73,8 @@ class MemoryService:
         indexes: ScopeIndexes,
         embeddings: Embeddings,
         recall: Recall,
+        spans: Spans,
+        compactor: Compactor,
         documents: RetrievalClient,
         registry: CollectorRegistry,
     ) -> None:
@@ -76,6 +86,8 @@ class MemoryService:
         self.embeddings = embeddings
         self._indexes = indexes
         self._recall = recall
+        self._spans = spans
+        self._compactor = compactor
         self._documents = documents
         self._turns = Counter("diptych_turns", "Turns appended.", ["status"], registry=registry)
 
@@ -110,12 +122,28 @@ class MemoryService:
         self._check_turns(request.turns)
         answer = await self.store.append(tenant, session_id, request)
         self.embeddings.wake()
+        if answer.compaction == "queued":
+            self._compactor.wake()
         for turn in answer.turns:
             self._turns.labels(turn.status).inc()
         return answer
 
     async def turn_page(self, tenant: str, session_id: str, query: TurnsQuery) -> Page[Turn]:
         return await self.store.turn_page(await self.store.session(tenant, session_id), query)
+
+    async def span_page(self, tenant: str, session_id: str, query: SpansQuery) -> Page[Span]:
+        return await self._spans.page(await self.store.session(tenant, session_id), query)
+
+    async def span_turns(self, tenant: str, span_id: str, query: TurnsQuery) -> Page[Turn]:
+        return await self._spans.turn_page(tenant, span_id, query)
+
+    async def compact(self, tenant: str, session_id: str, request: CompactRequest) -> CompactAnswer:
+        """Returns when all that is to be folded is."""
+        row = await self.store.session(tenant, session_id)
+        keep = row.policy.tail_tokens_keep if request.tail_tokens_keep is None else request.tail_tokens_keep
+        created, folded = await self._compactor.compact(row, tokens_max=keep, tokens_keep=keep)
+        now = await self.store.describe(row)
+        return CompactAnswer(spans_created=created, turns_folded=folded, tail_tokens=now.tail_tokens)
 
     async def recall(self, tenant: str, request: RecallRequest) -> RecallAnswer:
         return await self._recall.recall(tenant, request)
@@ -132,14 +160,17 @@ class MemoryService:
         scope = Scope(tenant=tenant, user_id=request.user_id) if request.user_id else _session_scope(tenant, session)
         turns, is_lexical = await self._recalled(scope, request, query)
         in_tail = {(session.id, turn.seq) for turn in tail} if session else set()
-        said = [_tail_candidate(request.session_id or "", turn) for turn in reversed(tail)]
-        recalled = [_recalled_candidate(turn) for turn in turns if (turn.session, turn.seq) not in in_tail]
+        spans = await self._spans.outermost(session.id, as_of=request.as_of) if session else []
+        found = Found(
+            tail=[_tail_candidate(request.session_id or "", turn) for turn in reversed(tail)],
+            recalled=[_recalled_candidate(turn) for turn in turns if (turn.session, turn.seq) not in in_tail],
+            spans=[_span_candidate(span) for span in reversed(spans)],
+        )
         # Documents last, because they are packed to the room that the others leave.
-        room = document_room(tail=said, recalled=recalled, max_tokens=request.max_tokens)
+        room = document_room(found, max_tokens=request.max_tokens)
         hits, is_missing = await self._hits(request, query, bearer, room)
         return assemble(
-            tail=said,
-            recalled=recalled,
+            found,
             documents=[_document_candidate(rank, hit) for rank, hit in enumerate(hits)],
             max_tokens=request.max_tokens,
             degraded=is_lexical or is_missing,
@@ -148,6 +179,7 @@ class MemoryService:
     async def check(self) -> CheckReport:
         """Of all tenants, so only for who may administer the server."""
         counts, problems = await self._history.problems()
+        problems += await self._spans.problems()
         findings = [Finding(where="sqlite", problem=problem) for problem in problems]
         for scope in self._indexes.scopes:
             # The index first: what is appended in between is in the truth alone, and would be no difference.
@@ -261,6 +293,14 @@ def _recalled_candidate(turn: RecalledTurn) -> Candidate:
     order = (turn.created_at.isoformat(), turn.session_id, turn.seq)
     said = _said(turn.created_at, turn.role, turn.name, turn.content)
     return Candidate("> " + said.replace("\n", "\n> "), source, order)
+
+
+def _span_candidate(span: Span) -> Candidate:
+    """Quoted as recalled turns are. The first line says what it stands for, and by which name it opens."""
+    source = SpanSource(session_id=span.session_id, span_id=span.id, first_seq=span.first_seq, last_seq=span.last_seq)
+    text = render(Composed(text=span.text, ledger=span.ledger)).replace("\n", "\n> ")
+    place = f"turns {span.first_seq} to {span.last_seq}, {span.since:%Y-%m-%d} to {span.until:%Y-%m-%d}, span {span.id}"
+    return Candidate(f"[{place}]\n> {text}", source, (span.first_seq,))
 
 
 def _document_candidate(rank: int, hit: Hit) -> Candidate:

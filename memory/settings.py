@@ -32,6 +32,17 @@ class MemorySettings(ServiceSettings):
         ge=1000,
         description="Turns whose indexes are kept in memory over all scopes (about 3 kB each); the least used go first.",
     )
+    span_source_tokens_max: int = Field(
+        4000,
+        ge=256,
+        description="Tokens of turns that one span stands for: more say less of each, fewer make more spans than anyone reads.",
+    )
+    span_tokens_share: float = Field(
+        0.2,
+        gt=0,
+        le=1,
+        description="A span's own tokens as a share of its turns'. Less loses identifiers, more saves little.",
+    )
     candidates: int = Field(100, ge=10, le=1000, description="Candidates that each leg of a recall gives to fusion.")
     llm_url: str | None = Field(
         None,

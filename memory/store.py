@@ -9,6 +9,7 @@ import sqlite3
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 
@@ -30,7 +31,9 @@ from shared.memory_messages import (
 from shared.paging import Page, number_of, page_of
 from shared.tokens import estimate_tokens
 
-_SESSION = "id, tenant, session_id, user_id, agent_id, policy, tail_from"
+SESSION_COLUMNS = "id, tenant, session_id, user_id, agent_id, policy"
+# Sorts behind every stored time.
+FOREVER = "~"
 TURN_COLUMNS = "turn_id, seq, role, content, name, created_at, metadata, tokens"
 
 
@@ -109,6 +112,7 @@ class Store:
             left: int = connection.execute(
                 "SELECT (SELECT count(*) FROM sessions WHERE id = :session) "
                 "+ (SELECT count(*) FROM turns WHERE session = :session) "
+                "+ (SELECT count(*) FROM spans WHERE session = :session) "
                 "+ (SELECT count(*) FROM vectors WHERE item_kind = 'turn' AND item_id IN (SELECT value FROM json_each(:ids)))"
                 "+ (SELECT count(*) FROM pending WHERE item_kind = 'turn' AND item_id IN (SELECT value FROM json_each(:ids)))",
                 {"session": row.id, "ids": ids},
@@ -137,8 +141,13 @@ class Store:
                 _append_turn(connection, row, turn, now, f"$.turns[{index}]")
                 for index, turn in enumerate(request.turns)
             ]
-            connection.execute("UPDATE sessions SET updated_at = ? WHERE id = ?", (now, row.id))
-            return AppendAnswer(turns=appended, tail_tokens=_tail_tokens(connection, row.id), compaction="none")
+            stored = [turn for turn, answer in zip(request.turns, appended, strict=True) if answer.status == "stored"]
+            tail_tokens: int = connection.execute(
+                "UPDATE sessions SET updated_at = ?, tail_tokens = tail_tokens + ? WHERE id = ? RETURNING tail_tokens",
+                (now, sum(estimate_tokens(turn.content) for turn in stored), row.id),
+            ).fetchone()[0]
+            is_full = tail_tokens > row.policy.tail_tokens_max
+            return AppendAnswer(turns=appended, tail_tokens=tail_tokens, compaction="queued" if is_full else "none")
 
         return await self.database.write(unit)
 
@@ -158,13 +167,16 @@ class Store:
         return await self.database.read(unit)
 
     async def tail(self, row: SessionRow, *, tokens_max: int, as_of: datetime | None) -> list[Turn]:
-        """The newest turns of the session's tail, oldest first, a little more than `tokens_max` of them."""
+        """The newest turns of the session's tail, oldest first, a little more than `tokens_max` of them. With `as_of`, the
+        tail as it was read then: what is folded into a span that holds something later counts to it."""
+        moment = stored_time(as_of) or FOREVER
 
         def unit(connection: sqlite3.Connection) -> list[Turn]:
             rows = connection.execute(
-                f"SELECT {TURN_COLUMNS} FROM turns WHERE session = ? AND seq >= ? AND (? IS NULL OR created_at <= ?) "
+                f"SELECT {TURN_COLUMNS} FROM turns WHERE session = :session AND created_at <= :moment AND seq > "
+                "(SELECT coalesce(max(last_seq), 0) FROM spans WHERE session = :session AND level = 0 AND until <= :moment) "
                 "ORDER BY seq DESC",
-                (row.id, row.tail_from, stored_time(as_of), stored_time(as_of)),
+                {"session": row.id, "moment": moment},
             )
             found: list[Turn] = []
             total = 0
@@ -200,19 +212,23 @@ def _open_session(
 
 def _find_session(connection: sqlite3.Connection, tenant: str, session_id: str, user_id: str | None) -> SessionRow:
     found = connection.execute(
-        f"SELECT {_SESSION} FROM sessions WHERE tenant = ? AND session_id = ? AND (? IS NULL OR user_id = ?)",
+        f"SELECT {SESSION_COLUMNS} FROM sessions WHERE tenant = ? AND session_id = ? AND (? IS NULL OR user_id = ?)",
         (tenant, session_id, user_id, user_id),
     ).fetchone()
     if found is None:
         raise NotFound(f"there is no session {session_id!r}")
+    return session_row(found)
+
+
+def session_row(row: Sequence[Any]) -> SessionRow:
+    """Of `SESSION_COLUMNS`."""
     return SessionRow(
-        id=found[0],
-        tenant=found[1],
-        session_id=found[2],
-        user_id=found[3],
-        agent_id=found[4],
-        policy=msgspec.json.decode(found[5], type=Policy),
-        tail_from=found[6],
+        id=row[0],
+        tenant=row[1],
+        session_id=row[2],
+        user_id=row[3],
+        agent_id=row[4],
+        policy=msgspec.json.decode(row[5], type=Policy),
     )
 
 
@@ -254,7 +270,7 @@ def _append_turn(connection: sqlite3.Connection, row: SessionRow, turn: TurnIn, 
 
 def _describe(connection: sqlite3.Connection, session: int) -> Session:
     row = connection.execute(
-        "SELECT session_id, user_id, agent_id, title, policy, metadata, last_seq, created_at, updated_at "
+        "SELECT session_id, user_id, agent_id, title, policy, metadata, last_seq, created_at, updated_at, tail_tokens "
         "FROM sessions WHERE id = ?",
         (session,),
     ).fetchone()
@@ -266,19 +282,10 @@ def _describe(connection: sqlite3.Connection, session: int) -> Session:
         policy=msgspec.json.decode(row[4], type=Policy),
         metadata=msgspec.json.decode(row[5]),
         turns=row[6],
-        tail_tokens=_tail_tokens(connection, session),
+        tail_tokens=row[9],
         created_at=datetime.fromisoformat(row[7]),
         updated_at=datetime.fromisoformat(row[8]),
     )
-
-
-def _tail_tokens(connection: sqlite3.Connection, session: int) -> int:
-    tokens: int = connection.execute(
-        "SELECT coalesce(sum(t.tokens), 0) FROM turns t JOIN sessions s ON s.id = t.session "
-        "WHERE s.id = ? AND t.seq >= s.tail_from",
-        (session,),
-    ).fetchone()[0]
-    return tokens
 
 
 def turn_of(row: tuple[str, ...]) -> Turn:

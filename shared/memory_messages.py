@@ -11,6 +11,7 @@ from shared.retrieval_messages import Query, SearchMode
 Role = Literal["user", "assistant", "system", "tool"]
 PartKind = Literal["instruction", "fact", "summary", "turn", "recalled", "document"]
 RecallKind = Literal["turn"]
+Summarizer = Literal["extractive"]
 Name = Annotated[Text, Meta(max_length=256)]
 
 # A batch is one transaction and one lock of the session.
@@ -26,7 +27,7 @@ class Policy(Request, frozen=True, kw_only=True, omit_defaults=False):
 
     tail_tokens_max: Annotated[int, Meta(ge=256, le=10_000_000)] = 8000
     tail_tokens_keep: Annotated[int, Meta(ge=0, le=10_000_000)] = 4000
-    summarizer: Literal["extractive"] = "extractive"
+    summarizer: Summarizer = "extractive"
 
 
 class SessionSpec(Request, frozen=True, kw_only=True):
@@ -116,6 +117,65 @@ class TurnsQuery(PageQuery, frozen=True, kw_only=True):
 
     after: Annotated[int, Meta(ge=0, le=SEQ_MAX)] | None = None
     before: Annotated[int, Meta(ge=0, le=SEQ_MAX)] | None = None
+
+
+LedgerKind = Literal[
+    "path", "url", "email", "id", "number", "money", "date", "version", "quote", "command", "error", "name"
+]
+
+
+class LedgerItem(Answer, frozen=True, kw_only=True):
+    """Said in turn `seq`, first, in exactly these words."""
+
+    kind: LedgerKind
+    text: str
+    seq: int
+
+
+class Span(Answer, frozen=True, kw_only=True):
+    """A summary that stands for the turns from `first_seq` to `last_seq`, said between `since` and `until`. It opens to them.
+
+    On level 0 it was made from turns, above from the spans of the level below. `tokens` are those of text and ledger as a
+    context shows them, `source_tokens` those of the turns. `parent_id` names the span that stands for this one, if one does.
+    """
+
+    id: str
+    session_id: str
+    level: int
+    first_seq: int
+    last_seq: int
+    since: datetime
+    until: datetime
+    text: str
+    ledger: list[LedgerItem]
+    tokens: int
+    source_tokens: int
+    summarizer: str
+    created_at: datetime
+    parent_id: str | None = None
+
+
+class SpanPage(Answer, frozen=True, kw_only=True):
+    items: list[Span]
+    next_cursor: str | None = None
+
+
+class SpansQuery(PageQuery, frozen=True, kw_only=True):
+    level: Annotated[int, Meta(ge=0, le=64)] | None = None
+
+
+class CompactRequest(Request, frozen=True, kw_only=True):
+    """Without `tail_tokens_keep`, the session's policy says how much stays."""
+
+    tail_tokens_keep: Annotated[int, Meta(ge=0, le=10_000_000)] | None = None
+
+
+class CompactAnswer(Answer, frozen=True, kw_only=True):
+    """`spans_created` counts those of all levels, `turns_folded` the turns that left the tail."""
+
+    spans_created: int
+    turns_folded: int
+    tail_tokens: int
 
 
 class EraseReport(Answer, frozen=True, kw_only=True):
@@ -209,6 +269,15 @@ class TurnSource(Answer, frozen=True, kw_only=True, tag="turn", tag_field="type"
     seq: int
 
 
+class SpanSource(Answer, frozen=True, kw_only=True, tag="span", tag_field="type"):
+    """`GET /v1/spans/{span_id}/turns` opens it."""
+
+    session_id: str
+    span_id: str
+    first_seq: int
+    last_seq: int
+
+
 class DocumentSource(Answer, frozen=True, kw_only=True, tag="document", tag_field="type"):
     collection: str
     document_id: str
@@ -221,7 +290,7 @@ class Part(Answer, frozen=True, kw_only=True):
     kind: PartKind
     text: str
     tokens: int
-    sources: list[TurnSource | DocumentSource]
+    sources: list[TurnSource | SpanSource | DocumentSource]
 
 
 class ContextAnswer(Answer, frozen=True, kw_only=True):

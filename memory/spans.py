@@ -1,0 +1,292 @@
+"""The truth in SQL about spans: what is folded, what the spans are made from, and the fold itself, by compare-and-swap."""
+
+import hashlib
+import sqlite3
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+
+from memory.coverage import Covered, coverage_problems
+from memory.folding import Piece, Weighed
+from memory.records import Line, SessionRow, speaker_of
+from memory.span_text import Composed, render
+from memory.store import FOREVER, SESSION_COLUMNS, TURN_COLUMNS, session_row, stored_time, turn_of
+from shared.database import Database
+from shared.errors import NotFound
+from shared.memory_messages import Span, SpansQuery, Turn, TurnsQuery
+from shared.paging import Page, number_of, page_of
+from shared.tokens import estimate_tokens
+
+_SPAN: Final = (
+    "p.id, p.span_id, s.session_id, p.level, p.first_seq, p.last_seq, p.text, p.ledger, p.tokens, p.source_tokens, "
+    "p.summarizer, p.created_at, (SELECT above.span_id FROM spans above WHERE above.id = p.parent), p.since, p.until"
+)
+_JOINED: Final = "FROM spans p JOIN sessions s ON s.id = p.session"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a span of level 0 is made from. `hash` tells whether it is still the same."""
+
+    lines: list[Line]
+    hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSpan:
+    """A span with its key in the truth. `turns` is how many it stands for."""
+
+    id: int
+    span: Span
+    turns: int
+    source_hash: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewSpan:
+    """What was made of turns, or of the spans `children`, and is not stored yet."""
+
+    level: int
+    first_seq: int
+    last_seq: int
+    turns: int
+    since: datetime
+    until: datetime
+    composed: Composed
+    source_tokens: int
+    summarizer: str
+    source_hash: bytes
+    children: Sequence[int] = ()
+
+
+class Spans:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def tail(self, session: int) -> list[Weighed]:
+        """Empty for a session that is gone."""
+
+        def unit(connection: sqlite3.Connection) -> list[Weighed]:
+            rows = connection.execute(
+                "SELECT t.seq, t.role, t.tokens FROM turns t JOIN sessions s ON s.id = t.session "
+                "WHERE s.id = ? AND t.seq >= s.tail_from ORDER BY t.seq",
+                (session,),
+            )
+            return [Weighed(*row) for row in rows]
+
+        return await self._database.read(unit)
+
+    async def overfull(self, *, after: int, limit: int) -> list[SessionRow]:
+        """Sessions whose tail has outgrown their policy, by key."""
+        return await self._database.read(
+            lambda connection: [
+                session_row(row)
+                for row in connection.execute(
+                    f"SELECT {SESSION_COLUMNS} FROM sessions WHERE id > ? "
+                    "AND tail_tokens > json_extract(policy, '$.tail_tokens_max') ORDER BY id LIMIT ?",
+                    (after, limit),
+                )
+            ]
+        )
+
+    async def source(self, session: int, piece: Piece) -> Source:
+        return await self._database.read(
+            lambda connection: _source(connection, session, piece.first_seq, piece.last_seq)
+        )
+
+    async def fold(self, session: int, made: NewSpan) -> bool:
+        """Stores a span of level 0 and moves the tail behind it. False, with nothing changed, where the tail does not begin
+        with its turns any more, or these are not what it was made from."""
+
+        def unit(connection: sqlite3.Connection) -> bool:
+            found = connection.execute("SELECT tail_from FROM sessions WHERE id = ?", (session,)).fetchone()
+            if found is None or found[0] != made.first_seq:
+                return False
+            if _source(connection, session, made.first_seq, made.last_seq).hash != made.source_hash:
+                return False
+            _insert(connection, session, made)
+            connection.execute(
+                "UPDATE sessions SET tail_from = ?, tail_tokens = tail_tokens - ? WHERE id = ?",
+                (made.last_seq + 1, made.source_tokens, session),
+            )
+            return True
+
+        return await self._database.write(unit)
+
+    async def unrolled(self, session: int, level: int) -> list[StoredSpan]:
+        """Those of the level that stand in none above, oldest first."""
+
+        def unit(connection: sqlite3.Connection) -> list[StoredSpan]:
+            rows = connection.execute(
+                f"SELECT {_SPAN}, p.turns, p.source_hash {_JOINED} WHERE p.session = ? AND p.level = ? "
+                "AND p.parent IS NULL ORDER BY p.first_seq",
+                (session, level),
+            )
+            return [StoredSpan(row[0], _span(row), row[-2], row[-1]) for row in rows]
+
+        return await self._database.read(unit)
+
+    async def roll_up(self, session: int, made: NewSpan) -> bool:
+        """Stores a span above its children. False, with nothing changed, where one of them is gone or stands in another."""
+
+        def unit(connection: sqlite3.Connection) -> bool:
+            listed = msgspec.json.encode(list(made.children)).decode()
+            free = connection.execute(
+                "SELECT count(*) FROM spans WHERE session = ? AND parent IS NULL AND id IN (SELECT value FROM json_each(?))",
+                (session, listed),
+            ).fetchone()[0]
+            if free != len(made.children):
+                return False
+            key = _insert(connection, session, made)
+            connection.execute(
+                "UPDATE spans SET parent = ? WHERE id IN (SELECT value FROM json_each(?))", (key, listed)
+            )
+            return True
+
+        return await self._database.write(unit)
+
+    async def page(self, row: SessionRow, query: SpansQuery) -> Page[Span]:
+        """In the order in which they were made. Raises InvalidFields for a cursor that no page gave."""
+        after = 0 if query.cursor is None else number_of(query.cursor)
+
+        def unit(connection: sqlite3.Connection) -> Page[Span]:
+            rows = connection.execute(
+                f"SELECT {_SPAN} {_JOINED} WHERE p.session = ? AND p.id > ? AND (? IS NULL OR p.level = ?) "
+                "ORDER BY p.id LIMIT ?",
+                (row.id, after, query.level, query.level, query.limit + 1),
+            ).fetchall()
+            keys = {each[1]: each[0] for each in rows}
+            return page_of([_span(each) for each in rows], query.limit, key=lambda span: str(keys[span.id]))
+
+        return await self._database.read(unit)
+
+    async def outermost(self, session: int, *, as_of: datetime | None) -> list[Span]:
+        """The fewest spans that stand for all that is folded, oldest first; with `as_of`, for what had been said by then."""
+        moment = stored_time(as_of) or FOREVER
+
+        def unit(connection: sqlite3.Connection) -> list[Span]:
+            rows = connection.execute(
+                f"SELECT {_SPAN} {_JOINED} LEFT JOIN spans above ON above.id = p.parent "
+                "WHERE p.session = ? AND p.until <= ? AND (above.id IS NULL OR above.until > ?) ORDER BY p.first_seq",
+                (session, moment, moment),
+            )
+            return [_span(row) for row in rows]
+
+        return await self._database.read(unit)
+
+    async def problems(self) -> list[str]:
+        """What is wrong with the spans of any session; empty when sound."""
+        return await self._database.read(_problems)
+
+    async def turn_page(self, tenant: str, span_id: str, query: TurnsQuery) -> Page[Turn]:
+        """The turns that a span stands for, in order. Raises NotFound, InvalidFields."""
+        after = max(query.after or 0, 0 if query.cursor is None else number_of(query.cursor))
+
+        def unit(connection: sqlite3.Connection) -> Page[Turn]:
+            found = connection.execute(
+                f"SELECT p.session, p.first_seq, p.last_seq {_JOINED} WHERE s.tenant = ? AND p.span_id = ?",
+                (tenant, span_id),
+            ).fetchone()
+            if found is None:
+                raise NotFound(f"there is no span {span_id!r}")
+            session, first_seq, last_seq = found
+            before = last_seq + 1 if query.before is None else min(query.before, last_seq + 1)
+            rows = connection.execute(
+                f"SELECT {TURN_COLUMNS} FROM turns WHERE session = ? AND seq > ? AND seq < ? ORDER BY seq LIMIT ?",
+                (session, max(after, first_seq - 1), before, query.limit + 1),
+            ).fetchall()
+            return page_of([turn_of(row) for row in rows], query.limit, key=lambda turn: str(turn.seq))
+
+        return await self._database.read(unit)
+
+
+def _problems(connection: sqlite3.Connection) -> list[str]:
+    found: list[str] = []
+    for session, name, tail_from, tail_tokens in connection.execute(
+        "SELECT id, session_id, tail_from, tail_tokens FROM sessions ORDER BY id"
+    ):
+        rows = connection.execute(
+            "SELECT id, level, first_seq, last_seq, parent, source_hash FROM spans WHERE session = ?", (session,)
+        ).fetchall()
+        spans = [Covered(id=row[0], level=row[1], first_seq=row[2], last_seq=row[3], parent=row[4]) for row in rows]
+        problems = coverage_problems(spans, tail_from)
+        problems += [
+            f"span {row[0]} was made from other turns"
+            for row in rows
+            if row[1] == 0 and _source(connection, session, row[2], row[3]).hash != row[5]
+        ]
+        counted = connection.execute(
+            "SELECT coalesce(sum(tokens), 0) FROM turns WHERE session = ? AND seq >= ?", (session, tail_from)
+        ).fetchone()[0]
+        if counted != tail_tokens:
+            problems.append(f"the tail has {counted} tokens, and {tail_tokens} are remembered")
+        found += [f"session {name!r}: {problem}" for problem in problems]
+    return found
+
+
+def _source(connection: sqlite3.Connection, session: int, first_seq: int, last_seq: int) -> Source:
+    rows = connection.execute(
+        "SELECT seq, role, name, content, created_at, content_hash FROM turns "
+        "WHERE session = ? AND seq BETWEEN ? AND ? ORDER BY seq",
+        (session, first_seq, last_seq),
+    )
+    lines: list[Line] = []
+    digest = hashlib.sha256()
+    for seq, role, name, content, created_at, content_hash in rows:
+        moment = datetime.fromisoformat(created_at)
+        lines.append(Line(seq=seq, role=role, speaker=speaker_of(role, name), created_at=moment, text=content))
+        digest.update(f"{seq} ".encode() + content_hash)
+    return Source(lines, digest.digest())
+
+
+def _insert(connection: sqlite3.Connection, session: int, made: NewSpan) -> int:
+    key = connection.execute(
+        "INSERT INTO spans (session, span_id, level, first_seq, last_seq, since, until, text, ledger, tokens, source_tokens, "
+        "turns, summarizer, source_hash, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            session,
+            uuid.uuid4().hex,
+            made.level,
+            made.first_seq,
+            made.last_seq,
+            stored_time(made.since),
+            stored_time(made.until),
+            made.composed.text,
+            msgspec.json.encode(list(made.composed.ledger)).decode(),
+            estimate_tokens(render(made.composed)),
+            made.source_tokens,
+            made.turns,
+            made.summarizer,
+            made.source_hash,
+            stored_time(datetime.now(UTC)),
+        ),
+    ).lastrowid
+    if key is None:  # an INSERT that did not raise has one
+        raise AssertionError(made)
+    return key
+
+
+def _span(row: Sequence[object]) -> Span:
+    return msgspec.convert(
+        {
+            "id": row[1],
+            "session_id": row[2],
+            "level": row[3],
+            "first_seq": row[4],
+            "last_seq": row[5],
+            "text": row[6],
+            "ledger": msgspec.json.decode(str(row[7])),
+            "tokens": row[8],
+            "source_tokens": row[9],
+            "summarizer": row[10],
+            "created_at": row[11],
+            "parent_id": row[12],
+            "since": row[13],
+            "until": row[14],
+        },
+        Span,
+    )
