@@ -14,6 +14,7 @@ from memory.embeddings import Embeddings
 from memory.handlers import ROUTES
 from memory.history import History
 from memory.indexes import ScopeIndexes
+from memory.llm_summarizer import make_summarizer
 from memory.recall import Recall
 from memory.recalled_parts import RecalledParts
 from memory.schema import migrations
@@ -71,10 +72,12 @@ async def _start(app: web.Application, settings: MemorySettings, stack: AsyncExi
     await embeddings.start()
     stack.push_async_callback(embeddings.close)
     indexes = ScopeIndexes(history, threads=threads, items_max=settings.index_items_max)
-    spans = Spans(database)
-    turns = Turns(database)
+    summarizer = await asyncio.to_thread(make_summarizer, settings, registry)
+    if summarizer is not None:
+        stack.push_async_callback(summarizer.close)
+    spans, turns = Spans(database), Turns(database)
     recall = Recall(store, turns, spans, indexes, embeddings, registry=registry)
-    summaries = Summaries(open_pool(stack, 1, name="summarize"))
+    summaries = Summaries(open_pool(stack, 1, name="summarize"), summarizer)
     compactor = Compactor(spans, summaries, settings, on_spans=embeddings.wake, registry=registry)
     await compactor.start()
     stack.push_async_callback(compactor.close)

@@ -95,6 +95,8 @@ class MemoryService:
         policy = spec.policy
         if policy and policy.tail_tokens_keep > policy.tail_tokens_max:
             raise invalid("$.policy.tail_tokens_keep", "must not be larger than tail_tokens_max")
+        if policy and policy.summarizer == "llm" and self.settings.llm_url is None:
+            raise invalid("$.policy.summarizer", "no language model is configured here (llm_url); use extractive")
         return await self.store.put_session(tenant, session_id, spec)
 
     async def session(self, tenant: str, session_id: str) -> Session:

@@ -48,7 +48,7 @@ class Compactions(RuleBasedStateMachine):
         self.store, self.spans = Store(self.database), Spans(self.database)
         chosen = MemorySettings(data_dir=Path(self.folder.name), span_source_tokens_max=256)
         self.compactor = Compactor(
-            self.spans, Summaries(self.threads), chosen, on_spans=_nobody, registry=CollectorRegistry()
+            self.spans, Summaries(self.threads, None), chosen, on_spans=_nobody, registry=CollectorRegistry()
         )
 
     def run_now(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
@@ -76,7 +76,7 @@ class Compactions(RuleBasedStateMachine):
         row = self.run_now(self.store.session("t", session))
         other = Compactor(
             self.spans,
-            Summaries(self.threads),
+            Summaries(self.threads, None),
             self.compactor._settings,
             on_spans=_nobody,
             registry=CollectorRegistry(),

@@ -57,7 +57,7 @@ saids = st.lists(
 
 
 @given(saids, st.sampled_from(SCOPES))
-@settings(max_examples=40)
+@settings(max_examples=25, deadline=None)
 def test_a_scope_answers_as_if_nothing_else_were_stored(given_saids: list[Said], scope: Scope) -> None:
     own = [
         said
