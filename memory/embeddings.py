@@ -56,7 +56,7 @@ class Embeddings:
         # The model that vectors are of; learned from retrieval's answers and kept in the database.
         self.model = ""
         self._failures = Counter("diptych_embed_failures", "Embed calls that failed.", ["kind"], registry=registry)
-        self._pending = Gauge("diptych_vectors_pending", "Turns that have no vector yet.", registry=registry)
+        self._pending = Gauge("diptych_vectors_pending", "Turns and spans that have no vector yet.", registry=registry)
 
     async def start(self) -> None:
         self.model = await self._history.model()
