@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from memory.index import ScopeIndex, Scored, Wanted
 from memory.recall_query import Understood
 from memory.records import Changes, IndexedItem, ItemKey
-from shared.filters import matches, parse_filter
+from shared.filters import parse_filter
 from shared.vectors import Float32Array
+from tests.shared.filter_oracle import FILTERS, METADATA, holds
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DIMENSIONS = 4
@@ -206,15 +207,7 @@ def test_only_the_kinds_that_are_asked_for_are_answered() -> None:
     assert dense(index, vector_of(1), Wanted(kinds=frozenset())) == []
 
 
-metadata = st.dictionaries(st.sampled_from(["a", "b"]), st.one_of(st.integers(0, 2), st.sampled_from("xy")), max_size=2)
-
-
-@given(
-    st.lists(metadata, max_size=12),
-    st.sampled_from(
-        [{}, {"a": 1}, {"a": {"$ne": 1}}, {"$or": [{"a": "x"}, {"b": {"$gte": 1}}]}, {"b": {"$exists": False}}]
-    ),
-)
+@given(st.lists(METADATA, max_size=8), FILTERS)
 def test_a_filter_answers_what_it_is_true_of(given_metadata: list[dict[str, Any]], condition: dict[str, Any]) -> None:
     items = [
         turn(number, metadata=msgspec.json.encode(each).decode()) for number, each in enumerate(given_metadata, start=1)
@@ -222,7 +215,7 @@ def test_a_filter_answers_what_it_is_true_of(given_metadata: list[dict[str, Any]
     part = parse_filter(condition)
     wanted = Wanted(kinds=frozenset({"turn"}), filter=part)
 
-    expected = {number for number, each in enumerate(given_metadata, start=1) if matches(part, each)}
+    expected = {number for number, each in enumerate(given_metadata, start=1) if holds(condition, each)}
     assert expected == set(lexical(filled(*items), "alpha", wanted))
     assert expected == set(ids(dense(filled(*items), vector_of(1), wanted)))
 
