@@ -6,6 +6,7 @@ from datetime import datetime
 
 import msgspec
 
+from memory.erased import gap_problems
 from memory.records import Changes, IndexedTurn, Scope, speaker_of
 from memory.scopes import scope_condition
 from shared.database import Database, integrity_problems
@@ -136,11 +137,7 @@ def _model(connection: sqlite3.Connection) -> str:
 
 def _problems(connection: sqlite3.Connection) -> tuple[dict[str, int], list[str]]:
     found = integrity_problems(connection)
-    gaps = connection.execute(
-        "SELECT s.session_id FROM sessions s LEFT JOIN turns t ON t.session = s.id GROUP BY s.id "
-        "HAVING count(t.id) <> s.last_seq OR coalesce(max(t.seq), 0) <> s.last_seq LIMIT 10"
-    )
-    found += [f"session {row[0]!r} has gaps in its turns" for row in gaps]
+    found += gap_problems(connection)
     unheard = connection.execute(
         "SELECT t.id FROM turns t WHERE NOT EXISTS (SELECT 1 FROM ops o WHERE o.session = t.session "
         "AND o.item_kind = 'turn' AND o.item_id = t.id AND o.kind = 'add') LIMIT 10"

@@ -28,6 +28,12 @@ def m003_facts(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations()
+def m004_forgetting(db: Database) -> None:
+    for statement in _FORGETTING:
+        db.execute(statement)
+
+
 _INITIAL = (
     """
     CREATE TABLE sessions (
@@ -122,4 +128,24 @@ _FACTS = (
     ) WITHOUT ROWID
     """,
     "CREATE INDEX fact_sources_by_turn ON fact_sources (turn)",
+)
+
+# `erased` names the numbers of a session's turns that are gone, so that `check` tells what was forgotten from what was lost.
+# `audit` says who erased how much of what and when, and nothing of what it was: ids in it are digests.
+_FORGETTING = (
+    """
+    CREATE TABLE erased (
+        session INTEGER NOT NULL REFERENCES sessions ON DELETE CASCADE,
+        first_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL, PRIMARY KEY (session, first_seq)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE audit (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, at TEXT NOT NULL, tenant TEXT NOT NULL, key_id TEXT,
+        action TEXT NOT NULL, scope TEXT NOT NULL, report TEXT NOT NULL
+    )
+    """,
+    "CREATE INDEX audit_by_tenant ON audit (tenant, id)",
+    # What a tenant keeps, for sessions whose own policy keeps more.
+    "CREATE TABLE retention (tenant TEXT PRIMARY KEY, policy TEXT NOT NULL) WITHOUT ROWID",
 )
