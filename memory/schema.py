@@ -131,7 +131,8 @@ _FACTS = (
 )
 
 # `erased` names the numbers of a session's turns that are gone, so that `check` tells what was forgotten from what was lost.
-# `audit` says who erased how much of what and when, and nothing of what it was: ids in it are digests.
+# `audit` says who erased how much of what and when, and nothing of what it was: ids in it are digests. It is `settled` once
+# nothing of the erase is left in the file and its log. `retention` is what a tenant keeps at most, and a session may keep less.
 _FORGETTING = (
     """
     CREATE TABLE erased (
@@ -142,10 +143,12 @@ _FORGETTING = (
     """
     CREATE TABLE audit (
         id INTEGER PRIMARY KEY AUTOINCREMENT, at TEXT NOT NULL, tenant TEXT NOT NULL, key_id TEXT,
-        action TEXT NOT NULL, scope TEXT NOT NULL, report TEXT NOT NULL
+        action TEXT NOT NULL, scope TEXT NOT NULL, report TEXT NOT NULL, settled INTEGER NOT NULL DEFAULT 0
     )
     """,
     "CREATE INDEX audit_by_tenant ON audit (tenant, id)",
-    # What a tenant keeps, for sessions whose own policy keeps more.
-    "CREATE TABLE retention (tenant TEXT PRIMARY KEY, policy TEXT NOT NULL) WITHOUT ROWID",
+    "CREATE INDEX audit_unsettled ON audit (id) WHERE NOT settled",
+    "CREATE TABLE retention (tenant TEXT PRIMARY KEY, days_max INTEGER, turns_max INTEGER) WITHOUT ROWID",
+    "ALTER TABLE sessions ADD COLUMN retain_days_max INTEGER",
+    "ALTER TABLE sessions ADD COLUMN retain_turns_max INTEGER",
 )

@@ -54,7 +54,7 @@ class Selection:
                 "t.created_at < ?": self.before,
             }
         )
-        return " AND ".join(part for part in (condition, narrowed) if part), [*values, *more]
+        return f"{condition} AND {narrowed}" if narrowed else condition, [*values, *more]
 
     def of_facts(self) -> Condition | None:
         """Of facts `f` that are meant themselves, and not only because of where they came from; None for none."""
@@ -71,8 +71,8 @@ class Selection:
 
 
 def _all_of(wanted: dict[str, str | int | None]) -> Condition:
-    given = {condition: value for condition, value in wanted.items() if value is not None}
-    return " AND ".join(given), [value for value in given.values() if value is not None]
+    given: dict[str, str | int] = {condition: value for condition, value in wanted.items() if value is not None}
+    return " AND ".join(given), list(given.values())
 
 
 def _listed(values: tuple[object, ...] | None) -> str | None:

@@ -43,4 +43,9 @@ class MemorySettings(ServiceSettings):
         le=1,
         description="A span's own tokens as a share of its turns'. Less loses identifiers, more saves little.",
     )
+    retention_interval_s: float = Field(
+        3600.0,
+        gt=0,
+        description="How often turns past a limit of retention are looked for. Looking reads every such session.",
+    )
     candidates: int = Field(100, ge=10, le=1000, description="Candidates that each leg of a recall gives to fusion.")

@@ -125,7 +125,6 @@ class Spans:
 
     async def unrolled(self, session: int, level: int) -> list[StoredSpan]:
         """Those of the level that stand in none above, oldest first."""
-
         return await self._database.read(
             lambda connection: read_stored(
                 connection, "p.session = ? AND p.level = ? AND p.parent IS NULL", (session, level)
@@ -207,27 +206,36 @@ class Spans:
 
 
 def _problems(connection: sqlite3.Connection) -> list[str]:
-    found: list[str] = []
-    for session, name, tail_from, tail_tokens in connection.execute(
-        "SELECT id, session_id, tail_from, tail_tokens FROM sessions ORDER BY id"
-    ):
-        rows = connection.execute(
-            "SELECT id, level, first_seq, last_seq, parent, source_hash, turns FROM spans WHERE session = ?", (session,)
-        ).fetchall()
-        spans = [Covered(id=row[0], level=row[1], first_seq=row[2], last_seq=row[3], parent=row[4]) for row in rows]
-        problems = coverage_problems(spans, tail_from, read_erased(connection, session))
-        for row in rows:
-            if row[1] == 0:
-                source = read_source(connection, session, row[2], row[3])
-                if (source.hash, len(source.lines)) != row[5:]:
-                    problems.append(f"span {row[0]} was made from other turns")
-        counted = connection.execute(
-            "SELECT coalesce(sum(tokens), 0) FROM turns WHERE session = ? AND seq >= ?", (session, tail_from)
-        ).fetchone()[0]
-        if counted != tail_tokens:
-            problems.append(f"the tail has {counted} tokens, and {tail_tokens} are remembered")
-        found += [f"session {name!r}: {problem}" for problem in problems]
-    return found
+    sessions = connection.execute("SELECT id, session_id FROM sessions ORDER BY id").fetchall()
+    return [
+        f"session {name!r}: {problem}"
+        for session, name in sessions
+        for problem in session_problems(connection, session)
+    ]
+
+
+def session_problems(connection: sqlite3.Connection, session: int) -> list[str]:
+    """What is wrong with the spans and the tail of one session; empty when sound, and for a session that is gone."""
+    found = connection.execute("SELECT tail_from, tail_tokens FROM sessions WHERE id = ?", (session,)).fetchone()
+    if found is None:
+        return []
+    tail_from, tail_tokens = found
+    rows = connection.execute(
+        "SELECT id, level, first_seq, last_seq, parent, source_hash, turns FROM spans WHERE session = ?", (session,)
+    ).fetchall()
+    spans = [Covered(id=row[0], level=row[1], first_seq=row[2], last_seq=row[3], parent=row[4]) for row in rows]
+    problems = coverage_problems(spans, tail_from, read_erased(connection, session))
+    for row in rows:
+        if row[1] == 0:
+            source = read_source(connection, session, row[2], row[3])
+            if (source.hash, len(source.lines)) != row[5:]:
+                problems.append(f"span {row[0]} was made from other turns")
+    counted = connection.execute(
+        "SELECT coalesce(sum(tokens), 0) FROM turns WHERE session = ? AND seq >= ?", (session, tail_from)
+    ).fetchone()[0]
+    if counted != tail_tokens:
+        problems.append(f"the tail has {counted} tokens, and {tail_tokens} are remembered")
+    return problems
 
 
 def read_stored(connection: sqlite3.Connection, condition: str, values: Sequence[object]) -> list[StoredSpan]:

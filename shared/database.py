@@ -30,8 +30,6 @@ Unit = Callable[[sqlite3.Connection], ResultT]
 
 # A group's first writer waits for the whole group, so it must stay short beside the sync that it saves.
 GROUP_UNITS_MAX: Final = 64
-
-
 _BUSY_S: Final = 5.0
 # How long one attempt to empty the log waits for readers. Writers wait as long, so the caller tries again instead.
 _CHECKPOINT_WAIT_MS: Final = 50
@@ -104,7 +102,7 @@ class Database:
         def unit(connection: sqlite3.Connection) -> bool:
             connection.execute(f"PRAGMA busy_timeout = {_CHECKPOINT_WAIT_MS}")
             try:
-                return connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
+                return bool(connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0)
             finally:
                 connection.execute(f"PRAGMA busy_timeout = {int(1000 * _BUSY_S)}")
 
