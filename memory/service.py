@@ -17,7 +17,7 @@ from memory.indexes import ScopeIndexes
 from memory.recall import Recall
 from memory.records import RecalledTurn, Scope, SessionRow, speaker_of
 from memory.settings import MemorySettings
-from memory.span_text import Composed, render
+from memory.span_text import render
 from memory.spans import Spans
 from memory.store import Store
 from shared.errors import FieldError, InvalidFields, NotFound, Unavailable, invalid
@@ -296,7 +296,7 @@ def _recalled_candidate(turn: RecalledTurn) -> Candidate:
 def _span_candidate(span: Span) -> Candidate:
     """Quoted as recalled turns are. The first line says what it stands for, and by which name it opens."""
     source = SpanSource(session_id=span.session_id, span_id=span.id, first_seq=span.first_seq, last_seq=span.last_seq)
-    text = render(Composed(text=span.text, ledger=span.ledger)).replace("\n", "\n> ")
+    text = render(span.text, span.ledger).replace("\n", "\n> ")
     place = f"turns {span.first_seq} to {span.last_seq}, {span.since:%Y-%m-%d} to {span.until:%Y-%m-%d}, span {span.id}"
     return Candidate(f"[{place}]\n> {text}", source, (span.first_seq,))
 

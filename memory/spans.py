@@ -283,7 +283,7 @@ def insert_span(connection: sqlite3.Connection, session: int, made: NewSpan) -> 
             stored_time(made.until),
             made.composed.text,
             msgspec.json.encode(list(made.composed.ledger)).decode(),
-            estimate_tokens(render(made.composed)),
+            estimate_tokens(render(made.composed.text, made.composed.ledger)),
             made.source_tokens,
             made.turns,
             made.summarizer,
