@@ -18,8 +18,9 @@ from memory.ranges import Ranges
 from memory.remaking import Remakes, plan_remakes
 from memory.selection import Selection
 from memory.span_making import span_of_spans, span_of_turns, tokens_of_spans, tokens_of_turns
-from memory.span_text import NAME, Composed, compose, merge
+from memory.span_text import Composed, compose, merge
 from memory.spans import Source, insert_span, read_source, read_stored, session_problems
+from memory.summaries import EXTRACTIVE
 
 _KINDS: Final = ("turn", "span", "fact")
 _LISTED: Final = "IN (SELECT value FROM json_each(?))"
@@ -146,7 +147,7 @@ def left_of(connection: sqlite3.Connection, plan: Plan) -> int:
 def bytes_of(connection: sqlite3.Connection, plan: Plan) -> list[bytes]:
     """What must not be found in the file any more, in the order in which the columns lie in a row."""
     wanted = (
-        ("turn_id || role || content || coalesce(name, '') || created_at FROM turns WHERE id", plan.keys("turn")),
+        ("turn_id || role || content || coalesce(name, '') FROM turns WHERE id", plan.keys("turn")),
         ("metadata FROM turns WHERE id", plan.keys("turn")),
         ("text || ledger FROM spans WHERE id", plan.keys("span")),
         ("coalesce(key, '') || text FROM facts WHERE id", plan.facts),
@@ -232,13 +233,11 @@ def _remake(
     if old.level == 0:
         source: Source = read_source(connection, session, old.first_seq, old.last_seq)
         composed = prepared.get(source.hash) or compose(source.lines, tokens_of_turns(source.tokens, share))
-        made = span_of_turns(source, composed, NAME)
+        made = span_of_turns(source, composed, EXTRACTIVE)
     else:
         children = read_stored(connection, "p.parent = ?", (old.id,))
-        merged = merge(
-            [Composed(text=child.span.text, ledger=child.span.ledger) for child in children], tokens_of_spans(children)
-        )
-        made = span_of_spans(children, merged, NAME)
+        merged = merge([child.span for child in children], tokens_of_spans(children))
+        made = span_of_spans(children, merged, EXTRACTIVE)
     connection.execute("DELETE FROM spans WHERE id = ?", (old.id,))
     key = insert_span(connection, session, made)
     connection.execute(f"UPDATE spans SET parent = ? WHERE id {_LISTED}", (key, _encoded(made.children)))
