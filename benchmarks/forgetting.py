@@ -144,13 +144,13 @@ def table_of_erases(erases: Sequence[Erase]) -> Table:
         "erased",
         "turns",
         "vectors",
-        "spans\nmade anew",
+        "spans\nremade",
         "dry run\ns",
         "erase\ns",
-        "longest append\nbeside it, ms",
+        "append\nms max",
         "file\nMiB",
-        "marks in files\nbefore",
-        "after",
+        "marks\nbefore",
+        "marks\nafter",
         "verified",
     )
     rows = [

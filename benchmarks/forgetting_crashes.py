@@ -10,7 +10,6 @@ kept from its answer the bytes may be there after the kill; a start removes them
 """
 
 import asyncio
-import os
 import random
 import re
 import sys
@@ -248,17 +247,17 @@ async def _until_dead(work: Callable[[MemoryClient], Awaitable[None]], client: M
 async def _service(scratch: Path) -> AsyncIterator[tuple[MemoryClient, asyncio.subprocess.Process]]:
     """A ready memory service in a process of its own; leaving kills it, if nobody did."""
     (port,) = free_ports(1)
-    environment = {
-        **os.environ,
-        "DIPTYCH_DATA_DIR": str(scratch),
-        "DIPTYCH_KEYS_PATH": str(scratch / "keys.db"),
-        "DIPTYCH_LOG_LEVEL": "error",
+    flags = {
+        "data-dir": str(scratch),
+        "keys-path": str(scratch / "keys.db"),
+        "log-level": "error",
         # Nothing listens there.
-        "DIPTYCH_RETRIEVAL_URL": "http://127.0.0.1:9",
-        "DIPTYCH_MEMORY_PORT": str(port),
-        "DIPTYCH_MEMORY_SPAN_SOURCE_TOKENS_MAX": _SPAN_SOURCE_TOKENS,
+        "retrieval-url": "http://127.0.0.1:9",
+        "port": str(port),
+        "span-source-tokens-max": _SPAN_SOURCE_TOKENS,
     }
-    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "memory", env=environment)
+    arguments = [part for name, value in flags.items() for part in (f"--{name}", value)]
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "memory", *arguments)
     try:
         async with MemoryClient(f"http://127.0.0.1:{port}", timeout_s=_CALL_TIMEOUT_S, retries=False) as client:
             await _ready(client)

@@ -34,8 +34,8 @@ class Needles:
         windows = np.frombuffer(whole, dtype="<u8").reshape(-1, 2)
         # Zeros are what overwritten space looks like.
         windows = windows[windows.all(axis=1)]
-        self._firsts: Words = np.unique(windows[:, 0])
-        self._pairs: Words = np.unique(_mixed(windows[:, 0], windows[:, 1]))
+        self._firsts: Words = np.sort(windows[:, 0])
+        self._pairs: Words = np.sort(_mixed(windows[:, 0], windows[:, 1]))
 
     def __len__(self) -> int:
         return len(self._pairs)

@@ -98,6 +98,8 @@ class MemoryService:
         policy = spec.policy
         if policy and policy.tail_tokens_keep > policy.tail_tokens_max:
             raise invalid("$.policy.tail_tokens_keep", "must not be larger than tail_tokens_max")
+        if policy and policy.summarizer == "llm" and self.settings.llm_url is None:
+            raise invalid("$.policy.summarizer", "no language model is configured here (llm_url); use extractive")
         session = await self.store.put_session(tenant, session_id, spec)
         if spec.retention is not None:
             self.erasing.wake()

@@ -56,7 +56,7 @@ class Compactions(RuleBasedStateMachine):
         self.database = Database.open(Path(self.folder.name) / "memory.db", migrations, readers=1)
         self.store, self.spans = Store(self.database), Spans(self.database)
         chosen = MemorySettings(data_dir=Path(self.folder.name), span_source_tokens_max=256)
-        self.compactor = Compactor(self.spans, Summaries(self.threads), chosen, registry=CollectorRegistry())
+        self.compactor = Compactor(self.spans, Summaries(self.threads, None), chosen, registry=CollectorRegistry())
         indexes = ScopeIndexes(History(self.database), threads=self.threads, items_max=1000)
         self.forgetting = Forgetting(
             self.database, Audit(self.database), indexes, threads=self.threads, span_share=chosen.span_tokens_share
@@ -102,7 +102,9 @@ class Compactions(RuleBasedStateMachine):
         if session not in self.said:
             return
         row = self.run_now(self.store.session("t", session))
-        other = Compactor(self.spans, Summaries(self.threads), self.compactor._settings, registry=CollectorRegistry())
+        other = Compactor(
+            self.spans, Summaries(self.threads, None), self.compactor._settings, registry=CollectorRegistry()
+        )
         request = self.request(session, turns)
 
         async def all_at_once() -> None:
