@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from shared.client import ServiceClient, build, quoted
+from shared.forgetting_messages import AuditPage, AuditQuery, ForgetRequest, TenantRetention
 from shared.memory_messages import (
     AppendAnswer,
     AppendRequest,
@@ -19,6 +20,7 @@ from shared.memory_messages import (
     RecallAnswer,
     RecallKind,
     RecallRequest,
+    Retention,
     Session,
     SessionPage,
     SessionSpec,
@@ -155,6 +157,44 @@ class MemoryClient(ServiceClient):
             as_of=as_of,
         )
         return await self._call("POST", "/v1/context", ContextAnswer, body=request)
+
+    async def forget(
+        self,
+        *,
+        user_id: str | None = None,
+        session_id: str | None = None,
+        ids: Iterable[str] | None = None,
+        before: datetime | None = None,
+        dry_run: bool = True,
+    ) -> EraseReport:
+        """Counts what would go; with `dry_run=False` it goes. `ids` are of turns where a session is named, else of facts."""
+        request = ForgetRequest(
+            user_id=user_id,
+            session_id=session_id,
+            ids=None if ids is None else list(ids),
+            before=before,
+            dry_run=dry_run,
+        )
+        return await self._call("POST", "/v1/forget", EraseReport, body=request)
+
+    async def audit(
+        self,
+        *,
+        user_id: str | None = None,
+        session_id: str | None = None,
+        cursor: str | None = None,
+        limit: int = 100,
+    ) -> AuditPage:
+        query = AuditQuery(user_id=user_id, session_id=session_id, cursor=cursor, limit=limit)
+        return await self._call("GET", "/v1/audit", AuditPage, query=query)
+
+    async def retention(self) -> TenantRetention:
+        return await self._call("GET", "/v1/retention", TenantRetention)
+
+    async def put_retention(self, *, days_max: int | None = None, turns_max: int | None = None) -> TenantRetention:
+        """Of the key's tenant. What is left out is kept for ever."""
+        request = Retention(days_max=days_max, turns_max=turns_max)
+        return await self._call("PUT", "/v1/retention", TenantRetention, body=request)
 
 
 def _session(session_id: str) -> str:

@@ -9,14 +9,18 @@ import structlog
 from aiohttp import web
 
 from memory import VERSION
+from memory.audit import Audit
 from memory.compactor import Compactor
 from memory.embeddings import Embeddings
+from memory.erasing import Erasing
+from memory.forgetting import Forgetting
 from memory.handlers import ROUTES
 from memory.history import History
 from memory.indexes import ScopeIndexes
 from memory.llm_summarizer import make_summarizer
 from memory.recall import Recall
 from memory.recalled_parts import RecalledParts
+from memory.retention import RetentionJob, Retentions
 from memory.schema import migrations
 from memory.service import MemoryService
 from memory.settings import MemorySettings
@@ -81,6 +85,13 @@ async def _start(app: web.Application, settings: MemorySettings, stack: AsyncExi
     compactor = Compactor(spans, summaries, settings, on_spans=embeddings.wake, registry=registry)
     await compactor.start()
     stack.push_async_callback(compactor.close)
+    audit, retentions = Audit(database), Retentions(database)
+    forgetting = Forgetting(
+        database, audit, indexes, threads=open_pool(stack, 1, name="forget"), span_share=settings.span_tokens_share
+    )
+    retention_job = RetentionJob(retentions, forgetting, interval_s=settings.retention_interval_s)
+    await retention_job.start()
+    stack.push_async_callback(retention_job.close)
     app[SERVICE] = MemoryService(
         settings,
         store=store,
@@ -92,6 +103,7 @@ async def _start(app: web.Application, settings: MemorySettings, stack: AsyncExi
         recalled=RecalledParts(recall, turns, spans),
         spans=spans,
         compactor=compactor,
+        erasing=Erasing(forgetting, audit, retentions, retention_job, store),
         documents=documents_client,
         registry=registry,
     )

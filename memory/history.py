@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Sequence
 
+from memory.erased import gap_problems
 from memory.items import SOURCES, exists, item_keys, item_problems, queue_all, read_items, record_op
 from memory.records import Changes, IndexedItem, ItemKey, Scope
 from memory.scopes import scope_condition
@@ -112,11 +113,7 @@ def _set_state(connection: sqlite3.Connection, name: str, value: str) -> None:
 
 def _problems(connection: sqlite3.Connection) -> tuple[dict[str, int], list[str]]:
     found = integrity_problems(connection)
-    gaps = connection.execute(
-        "SELECT s.session_id FROM sessions s LEFT JOIN turns t ON t.session = s.id GROUP BY s.id "
-        "HAVING count(t.id) <> s.last_seq OR coalesce(max(t.seq), 0) <> s.last_seq LIMIT 10"
-    )
-    found += [f"session {row[0]!r} has gaps in its turns" for row in gaps]
+    found += gap_problems(connection)
     for kind in SOURCES:
         found += item_problems(connection, kind, _state(connection, "model"))
     names = ("sessions", "turns", "vectors", "pending")

@@ -132,31 +132,6 @@ def enter_item(connection: sqlite3.Connection, kind: RecallKind, item_id: int | 
     connection.execute("INSERT INTO pending (item_kind, item_id) VALUES (?, ?)", (kind, item_id))
 
 
-def remove_items_of_session(connection: sqlite3.Connection, session: int) -> int:
-    """Before its items are gone. They are recalled no more; how many vectors went."""
-    vectors = 0
-    for kind, source in SOURCES.items():
-        of_session = f"IN (SELECT {source.id} FROM {source.rows} WHERE {source.session} = ?)"
-        connection.execute(
-            "INSERT INTO ops (kind, item_kind, item_id, tenant, user_id, agent_id, session) "
-            f"SELECT 'remove', ?, {source.id}, {source.owner} FROM {source.rows} WHERE {source.session} = ?",
-            (kind, session),
-        )
-        vectors += connection.execute(
-            f"DELETE FROM vectors WHERE item_kind = ? AND item_id {of_session}", (kind, session)
-        ).rowcount
-        connection.execute(f"DELETE FROM pending WHERE item_kind = ? AND item_id {of_session}", (kind, session))
-    return vectors
-
-
-def item_keys_of_session(connection: sqlite3.Connection, session: int) -> list[ItemKey]:
-    return [
-        (kind, row[0])
-        for kind, source in SOURCES.items()
-        for row in connection.execute(f"SELECT {source.id} FROM {source.rows} WHERE {source.session} = ?", (session,))
-    ]
-
-
 def record_op(connection: sqlite3.Connection, op: Op, item_id: int | None, kind: RecallKind = "turn") -> None:
     """Before the item is gone, where it is removed: `ops` says itself whose it was."""
     source = SOURCES[kind]

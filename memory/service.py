@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter
 from memory.compactor import Compactor
 from memory.context import Candidate, Found, assemble, document_room
 from memory.embeddings import Embeddings
+from memory.erasing import Erasing
 from memory.history import History
 from memory.indexes import ScopeIndexes
 from memory.recall import Recall
@@ -27,7 +28,6 @@ from shared.memory_messages import (
     ContextAnswer,
     ContextRequest,
     DocumentSource,
-    EraseReport,
     RecallAnswer,
     RecallRequest,
     Session,
@@ -73,6 +73,7 @@ class MemoryService:
         recalled: RecalledParts,
         spans: Spans,
         compactor: Compactor,
+        erasing: Erasing,
         documents: RetrievalClient,
         registry: CollectorRegistry,
     ) -> None:
@@ -88,6 +89,7 @@ class MemoryService:
         self._spans = spans
         self._compactor = compactor
         self._documents = documents
+        self.erasing = erasing
         self._turns = Counter("diptych_turns", "Turns appended.", ["status"], registry=registry)
 
     async def put_session(self, tenant: str, session_id: str, spec: SessionSpec) -> Session:
@@ -97,7 +99,10 @@ class MemoryService:
             raise invalid("$.policy.tail_tokens_keep", "must not be larger than tail_tokens_max")
         if policy and policy.summarizer == "llm" and self.settings.llm_url is None:
             raise invalid("$.policy.summarizer", "no language model is configured here (llm_url); use extractive")
-        return await self.store.put_session(tenant, session_id, spec)
+        session = await self.store.put_session(tenant, session_id, spec)
+        if spec.retention is not None:
+            self.erasing.wake()
+        return session
 
     async def session(self, tenant: str, session_id: str) -> Session:
         return await self.store.describe(await self.store.session(tenant, session_id))
@@ -110,13 +115,6 @@ class MemoryService:
         return await self.store.session_page(
             tenant, user_id=query.user_id, agent_id=query.agent_id, cursor=query.cursor, limit=query.limit
         )
-
-    async def erase_session(self, tenant: str, session_id: str) -> EraseReport:
-        row = await self.store.session(tenant, session_id)
-        keys = await self.store.item_keys(row)
-        turns, vectors = await self.store.erase_session(row)
-        left = await self.store.left_of_session(row, keys)
-        return EraseReport(turns=turns, spans_remade=0, facts=0, vectors=vectors, verified=left == 0)
 
     async def append(self, tenant: str, session_id: str, request: AppendRequest) -> AppendAnswer:
         """Returns once the turns are durable; they can be recalled from then on, by meaning a moment later."""

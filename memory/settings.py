@@ -43,6 +43,11 @@ class MemorySettings(ServiceSettings):
         le=1,
         description="A span's own tokens as a share of its turns'. Less loses identifiers, more saves little.",
     )
+    retention_interval_s: float = Field(
+        3600.0,
+        gt=0,
+        description="How often turns past a limit of retention are looked for. Looking reads every such session.",
+    )
     llm_url: str | None = Field(
         None,
         pattern=r"^https?://[^\s/@?#]+(/[^\s@?#]*)?$",

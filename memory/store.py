@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
-from memory.items import enter_item, item_keys_of_session, remove_items_of_session
-from memory.records import ItemKey, SessionRow
+from memory.items import enter_item
+from memory.records import SessionRow
 from shared.database import Database
 from shared.errors import Conflict, FieldError, NotFound
 from shared.memory_messages import (
@@ -22,6 +22,7 @@ from shared.memory_messages import (
     AppendedTurn,
     AppendRequest,
     Policy,
+    Retention,
     Session,
     SessionSpec,
     Turn,
@@ -54,6 +55,11 @@ class Store:
             for column, value in changes.items():
                 if value is not None:
                     connection.execute(f"UPDATE sessions SET {column} = ? WHERE id = ?", (value, row.id))
+            if spec.retention is not None:
+                connection.execute(
+                    "UPDATE sessions SET retain_days_max = ?, retain_turns_max = ? WHERE id = ?",
+                    (spec.retention.days_max, spec.retention.turns_max, row.id),
+                )
             connection.execute("UPDATE sessions SET updated_at = ? WHERE id = ?", (_now(), row.id))
             return _describe(connection, row.id)
 
@@ -78,39 +84,6 @@ class Store:
             return page_of([_describe(connection, row[0]) for row in rows], limit, key=lambda session: session.id)
 
         return await self.database.read(unit)
-
-    async def erase_session(self, row: SessionRow) -> tuple[int, int]:
-        """How many turns and vectors went with it."""
-
-        def unit(connection: sqlite3.Connection) -> tuple[int, int]:
-            key = (row.id,)
-            vectors = remove_items_of_session(connection, row.id)
-            turns = connection.execute("DELETE FROM turns WHERE session = ?", key).rowcount
-            connection.execute("DELETE FROM sessions WHERE id = ?", key)
-            return turns, vectors
-
-        return await self.database.write(unit)
-
-    async def left_of_session(self, row: SessionRow, keys: Sequence[ItemKey]) -> int:
-        """A second look after erasing: everything that still stands of the session or of its items."""
-        listed = msgspec.json.encode(list(keys)).decode()
-        of_items = "WHERE (item_kind, item_id) IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:keys))"
-
-        def unit(connection: sqlite3.Connection) -> int:
-            left: int = connection.execute(
-                "SELECT (SELECT count(*) FROM sessions WHERE id = :session) "
-                "+ (SELECT count(*) FROM turns WHERE session = :session) "
-                "+ (SELECT count(*) FROM spans WHERE session = :session) "
-                f"+ (SELECT count(*) FROM vectors {of_items}) + (SELECT count(*) FROM pending {of_items})",
-                {"session": row.id, "keys": listed},
-            ).fetchone()[0]
-            return left
-
-        return await self.database.read(unit)
-
-    async def item_keys(self, row: SessionRow) -> list[ItemKey]:
-        """Of its turns, and of what was made of them."""
-        return await self.database.read(lambda connection: item_keys_of_session(connection, row.id))
 
     async def append(self, tenant: str, session_id: str, request: AppendRequest) -> AppendAnswer:
         """All turns of the batch or none, in order, with nothing of another batch between them.
@@ -253,8 +226,10 @@ def _append_turn(connection: sqlite3.Connection, row: SessionRow, turn: TurnIn, 
 
 def _describe(connection: sqlite3.Connection, session: int) -> Session:
     row = connection.execute(
-        "SELECT session_id, user_id, agent_id, title, policy, metadata, last_seq, created_at, updated_at, tail_tokens "
-        "FROM sessions WHERE id = ?",
+        "SELECT session_id, user_id, agent_id, title, policy, metadata, last_seq, created_at, updated_at, tail_tokens, "
+        "retain_days_max, retain_turns_max, "
+        "(SELECT coalesce(sum(e.last_seq - e.first_seq + 1), 0) FROM erased e WHERE e.session = s.id) "
+        "FROM sessions s WHERE id = ?",
         (session,),
     ).fetchone()
     return Session(
@@ -264,7 +239,8 @@ def _describe(connection: sqlite3.Connection, session: int) -> Session:
         title=row[3],
         policy=msgspec.json.decode(row[4], type=Policy),
         metadata=msgspec.json.decode(row[5]),
-        turns=row[6],
+        retention=Retention(days_max=row[10], turns_max=row[11]) if row[10] or row[11] else None,
+        turns=row[6] - row[12],
         tail_tokens=row[9],
         created_at=datetime.fromisoformat(row[7]),
         updated_at=datetime.fromisoformat(row[8]),

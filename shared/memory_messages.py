@@ -30,6 +30,13 @@ class Policy(Request, frozen=True, kw_only=True, omit_defaults=False):
     summarizer: Summarizer = "extractive"
 
 
+class Retention(Request, frozen=True, kw_only=True):
+    """What is kept at most: turns of the last `days_max` days, and the newest `turns_max` of a session. Without, for ever."""
+
+    days_max: Annotated[int, Meta(ge=1, le=36_500)] | None = None
+    turns_max: Annotated[int, Meta(ge=1, le=SEQ_MAX)] | None = None
+
+
 class SessionSpec(Request, frozen=True, kw_only=True):
     """What is left out keeps its value. Whose session it is cannot change once it has turns."""
 
@@ -37,6 +44,7 @@ class SessionSpec(Request, frozen=True, kw_only=True):
     agent_id: Id | None = None
     title: Title | None = None
     policy: Policy | None = None
+    retention: Retention | None = None
     metadata: Metadata | None = None
 
 
@@ -46,6 +54,7 @@ class Session(Answer, frozen=True, kw_only=True):
     agent_id: str | None = None
     title: str
     policy: Policy
+    retention: Retention | None = None
     metadata: dict[str, Any]
     turns: int
     tail_tokens: int
@@ -95,7 +104,7 @@ class AppendAnswer(Answer, frozen=True, kw_only=True):
 
 
 class Turn(Answer, frozen=True, kw_only=True):
-    """`seq` counts from 1 within the session, without gaps."""
+    """`seq` counts from 1 within the session. Only what was forgotten leaves a gap."""
 
     id: str
     seq: int
@@ -179,13 +188,16 @@ class CompactAnswer(Answer, frozen=True, kw_only=True):
 
 
 class EraseReport(Answer, frozen=True, kw_only=True):
-    """Counted after the fact: `verified` says that a second look found nothing left."""
+    """Of a dry run, what would go. Else counted after the fact: `verified` says that a second look found nothing left of it
+    in any table, in the unused space of the file, or in its log. `sessions` are those that went altogether."""
 
     turns: int
     spans_remade: int
     facts: int
     vectors: int
+    sessions: int
     verified: bool
+    dry_run: bool
 
 
 class RecallRequest(Request, frozen=True, kw_only=True):
