@@ -87,7 +87,12 @@ async def _start(app: web.Application, settings: MemorySettings, stack: AsyncExi
     stack.push_async_callback(compactor.close)
     audit, retentions = Audit(database), Retentions(database)
     forgetting = Forgetting(
-        database, audit, indexes, threads=open_pool(stack, 1, name="forget"), span_share=settings.span_tokens_share
+        database,
+        audit,
+        indexes,
+        threads=open_pool(stack, 1, name="forget"),
+        span_share=settings.span_tokens_share,
+        on_spans=embeddings.wake,
     )
     retention_job = RetentionJob(retentions, forgetting, interval_s=settings.retention_interval_s)
     await retention_job.start()
