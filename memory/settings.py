@@ -1,10 +1,12 @@
 """Settings of the memory service. docs/OPERATIONS.md lists them with their reasons."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from shared.settings import ServiceSettings
+from shared.settings import Names, ServiceSettings
+
+Approval = Literal["none", "extracted", "all"]
 
 
 class MemorySettings(ServiceSettings):
@@ -43,4 +45,25 @@ class MemorySettings(ServiceSettings):
         le=1,
         description="A span's own tokens as a share of its turns'. Less loses identifiers, more saves little.",
     )
+    facts_approval: Approval = Field(
+        "extracted",
+        description="Which facts wait for approval: `none`, those that a model `extracted` from turns, or `all`.",
+    )
+    facts_approval_tenants: Names = Field(
+        (), description="Tenants with another rule than facts_approval, as `TENANT=RULE` with commas between them."
+    )
     candidates: int = Field(100, ge=10, le=1000, description="Candidates that each leg of a recall gives to fusion.")
+
+    @field_validator("facts_approval_tenants")
+    @classmethod
+    def _check_rules(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for each in given:
+            tenant, _, rule = each.partition("=")
+            if not tenant or rule not in get_args(Approval):
+                raise ValueError(f"{each!r} is not TENANT=RULE, with a rule of {', '.join(get_args(Approval))}")
+        return given
+
+    @property
+    def approval_of_tenants(self) -> dict[str, Approval]:
+        parts = (each.partition("=") for each in self.facts_approval_tenants)
+        return {tenant: rule for tenant, _, rule in parts}  # type: ignore[misc]  # checked above

@@ -278,6 +278,12 @@ class SpanSource(Answer, frozen=True, kw_only=True, tag="span", tag_field="type"
     last_seq: int
 
 
+class FactSource(Answer, frozen=True, kw_only=True, tag="fact", tag_field="type"):
+    """`GET /v1/facts/{fact_id}` has it with its history."""
+
+    fact_id: str
+
+
 class DocumentSource(Answer, frozen=True, kw_only=True, tag="document", tag_field="type"):
     collection: str
     document_id: str
@@ -290,7 +296,7 @@ class Part(Answer, frozen=True, kw_only=True):
     kind: PartKind
     text: str
     tokens: int
-    sources: list[TurnSource | SpanSource | DocumentSource]
+    sources: list[TurnSource | SpanSource | FactSource | DocumentSource]
 
 
 class ContextAnswer(Answer, frozen=True, kw_only=True):
