@@ -11,6 +11,9 @@ from aiohttp import web
 from memory import VERSION
 from memory.compactor import Compactor
 from memory.embeddings import Embeddings
+from memory.fact_reading import FactReading
+from memory.fact_service import FactService
+from memory.facts import Facts
 from memory.handlers import ROUTES
 from memory.history import History
 from memory.indexes import ScopeIndexes
@@ -75,6 +78,14 @@ async def _start(app: web.Application, settings: MemorySettings, stack: AsyncExi
     compactor = Compactor(spans, Summaries(open_pool(stack, 1, name="summarize")), settings, registry=registry)
     await compactor.start()
     stack.push_async_callback(compactor.close)
+    facts = FactService(
+        Facts(database),
+        FactReading(database),
+        embeddings,
+        approval=settings.facts_approval,
+        approval_of_tenants=settings.approval_of_tenants,
+        registry=registry,
+    )
     app[SERVICE] = MemoryService(
         settings,
         store=store,
@@ -85,6 +96,7 @@ async def _start(app: web.Application, settings: MemorySettings, stack: AsyncExi
         recall=recall,
         spans=spans,
         compactor=compactor,
+        facts=facts,
         documents=documents_client,
         registry=registry,
     )

@@ -1,9 +1,9 @@
 """One token budget, spent over what is known. Pure: candidates in, a context out, the same for the same input.
 
-What is pinned comes first, and nothing squeezes it out. For the rest six sections compete: instructions, facts, the session's
-tail, the spans that stand for what was said before it, recalled turns, and documents. Each first gets its share; what a
-section leaves goes to the others, the tail first. Within a section, the tail and the spans keep their newest without a gap,
-and the others their best. A whole part fits or is left out; only the newest turn is shortened rather than lost.
+Pinned instructions and facts come first, up to half of the budget. Six sections compete for the rest: the session's tail, the
+spans that stand for what was said before it, recalled turns, facts, instructions, and documents. Each first gets its share;
+what a section leaves goes to the others, the tail first. Within a section, the tail and the spans keep their newest without a
+gap, and the others their best. A whole part fits or is left out; only the newest turn is shortened rather than lost.
 
 Everything recalled or retrieved is fenced and marked as data: it was written by somebody else than the reader's principal.
 """
@@ -27,6 +27,8 @@ _SHARES: Final[dict[SectionName, float]] = {
     "fact": 0.1,
     "instruction": 0.05,
 }
+# Whoever pins too much must still be able to talk.
+_PINNED_SHARE_MAX: Final = 0.5
 # A gap in these would read as if nothing had been said.
 _WITHOUT_GAPS: Final[frozenset[SectionName]] = frozenset({"turn", "summary"})
 _HEADINGS: Final[dict[SectionName, str]] = {
@@ -53,15 +55,22 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """What stands by itself: the pinned comes before everything else, the others compete."""
+
+    pinned: Sequence[Candidate] = ()
+    others: Sequence[Candidate] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
     """What memory has to say. `tail` and `spans` are newest first, the others best first."""
 
     tail: Sequence[Candidate]
     spans: Sequence[Candidate]
     recalled: Sequence[Candidate]
-    pinned: Sequence[Candidate] = ()
-    instructions: Sequence[Candidate] = ()
-    facts: Sequence[Candidate] = ()
+    instructions: Held = Held()
+    facts: Held = Held()
 
 
 @dataclass(slots=True)
@@ -79,15 +88,14 @@ class _Section:
 
 def assemble(found: Found, *, documents: Sequence[Candidate], max_tokens: int, degraded: bool) -> ContextAnswer:
     """`documents` are best first. The answer's `tokens` never exceed `max_tokens`."""
-    standing, *others = _sections_of(found)
-    left = beside_pinned = max_tokens - _spend(standing, max_tokens)
-    standing.candidates = [*standing.candidates, *found.instructions]
-    tail = others[0]
-    sections = [*others, standing, _Section("document", documents)]
-    for section in sections:
+    sections = _sections_of(found)
+    left = beside_pinned = max_tokens - _spend_on_pinned(found, sections, max_tokens)
+    tail = sections["turn"]
+    sections["document"] = _Section("document", documents)
+    for section in sections.values():
         share = int(beside_pinned * _SHARES[section.name])
         left -= _spend(section, min(share, left))
-    for section in sections:
+    for section in sections.values():
         left -= _spend(section, left)
     if found.tail and not tail.taken:
         _shorten_newest(tail, left)
@@ -96,26 +104,34 @@ def assemble(found: Found, *, documents: Sequence[Candidate], max_tokens: int, d
 
 def document_room(found: Found, *, max_tokens: int) -> int:
     """The tokens that documents will get: what the other sections leave, and never less than their share."""
-    standing, *others = _sections_of(found)
-    beside_pinned = max_tokens - _spend(standing, max_tokens)
-    standing.candidates = [*standing.taken, *found.instructions]
+    sections = _sections_of(found)
+    beside_pinned = max_tokens - _spend_on_pinned(found, sections, max_tokens)
     wanted = 0
-    for section in [*others, standing]:
+    for section in sections.values():
         for candidate in section.candidates[section.next :]:
             wanted += _cost(section, candidate)
             section.taken.append(candidate)
     return max(int(beside_pinned * _SHARES["document"]), beside_pinned - wanted)
 
 
-def _sections_of(found: Found) -> list[_Section]:
-    """The pinned first: they are taken before anything is shared out."""
-    return [
-        _Section("instruction", found.pinned),
-        _Section("turn", found.tail),
-        _Section("summary", found.spans),
-        _Section("recalled", found.recalled),
-        _Section("fact", found.facts),
-    ]
+def _sections_of(found: Found) -> dict[SectionName, _Section]:
+    """In the order in which they get what others leave."""
+    return {
+        "turn": _Section("turn", found.tail),
+        "summary": _Section("summary", found.spans),
+        "recalled": _Section("recalled", found.recalled),
+        "fact": _Section("fact", found.facts.pinned),
+        "instruction": _Section("instruction", found.instructions.pinned),
+    }
+
+
+def _spend_on_pinned(found: Found, sections: dict[SectionName, _Section], max_tokens: int) -> int:
+    """How many tokens were used. What did not fit competes with the others, before them."""
+    used = 0
+    for section, held in ((sections["instruction"], found.instructions), (sections["fact"], found.facts)):
+        used += _spend(section, int(max_tokens * _PINNED_SHARE_MAX) - used)
+        section.candidates = [*section.candidates, *held.others]
+    return used
 
 
 def _spend(section: _Section, budget: int) -> int:
@@ -168,12 +184,11 @@ def _shorten_newest(section: _Section, budget: int) -> None:
     section.next = 1
 
 
-def _render(sections: Sequence[_Section], *, degraded: bool) -> ContextAnswer:
-    by_name = {section.name: section for section in sections}
+def _render(sections: dict[SectionName, _Section], *, degraded: bool) -> ContextAnswer:
     parts: list[Part] = []
     texts: list[str] = []
     for name in _READING_ORDER:
-        taken = sorted(by_name[name].taken, key=lambda candidate: candidate.order)
+        taken = sorted(sections[name].taken, key=lambda candidate: candidate.order)
         if not taken:
             continue
         texts.append(_HEADINGS[name] + "".join(_line(candidate) for candidate in taken))
@@ -186,6 +201,6 @@ def _render(sections: Sequence[_Section], *, degraded: bool) -> ContextAnswer:
         text=text,
         parts=parts,
         tokens=estimate_tokens(text),
-        omitted={section.name: section.left for section in sections if section.left},
+        omitted={section.name: section.left for section in sections.values() if section.left},
         degraded=degraded,
     )

@@ -5,18 +5,10 @@ from datetime import datetime
 
 import msgspec
 
+from memory.fact_places import drop_from_recall, record_fact_op, store_validities
 from memory.fact_rows import FactRow, find_row, replaced_by, rows_where
 from memory.fact_timeline import withdrawn
-from memory.fact_writes import (
-    NewFact,
-    activate,
-    drop_from_recall,
-    insert_fact,
-    line_for,
-    now_stored,
-    record_fact_op,
-    store_validities,
-)
+from memory.fact_writes import NewFact, activate, insert_fact, line_for, now_stored
 from memory.store import stored_time
 from shared.errors import Conflict
 from shared.fact_messages import FactIn, FactPatch, FactStatus

@@ -146,5 +146,6 @@ _EXPECTED: Final = (
     (f"f.status <> 'active' AND ({_OP} ORDER BY o.seq DESC LIMIT 1) = 'add'", "is still in ops"),
     (f"f.status = 'active' AND NOT {_WAITS} AND NOT {_HAS_VECTOR}", "has no vector and none is pending"),
     (f"f.status <> 'active' AND {_WAITS}", "waits for a vector, and is not active"),
+    ("f.derived AND NOT EXISTS (SELECT 1 FROM fact_sources c WHERE c.fact = f.id)", "came from turns that are gone"),
     ("f.status <> 'active' AND (f.valid_to IS NOT NULL OR f.replaced_by IS NOT NULL)", "ends, and is not active"),
 )

@@ -1,17 +1,18 @@
-"""What a change of a fact writes: its row, its place in the time line, and what recall follows it by."""
+"""What a new fact writes: its row, its place in the time line, and where it came from."""
 
 import hashlib
 import sqlite3
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import msgspec
 
 from memory.fact_likeness import text_hash
-from memory.fact_rows import FactRow, find_row, neighbours, replaced_by, rows_where
-from memory.fact_timeline import Validity, erased, placed
+from memory.fact_places import store_validities, wants_vector
+from memory.fact_rows import FactRow, find_row, neighbours, rows_where
+from memory.fact_timeline import placed
 from memory.store import stored_time
 from shared.fact_messages import FactIn, FactStatus
 from shared.tokens import estimate_tokens
@@ -83,46 +84,10 @@ def activate(connection: sqlite3.Connection, row: FactRow) -> str | None:
     return names[0] if names else None
 
 
-def erase_fact(connection: sqlite3.Connection, row: FactRow) -> int:
-    """With everything derived from it, inside the caller's unit of work. How many vectors went."""
-    vectors = drop_from_recall(connection, row.id) if row.status == "active" else 0
-    store_validities(connection, erased(replaced_by(connection, row), row.validity))
-    connection.execute("DELETE FROM facts WHERE id = ?", (row.id,))
-    return vectors
-
-
 def add_sources(connection: sqlite3.Connection, fact: int, turns: Sequence[int]) -> None:
     connection.executemany(
         "INSERT OR IGNORE INTO fact_sources (fact, turn) VALUES (?, ?)", [(fact, turn) for turn in turns]
     )
-
-
-def store_validities(connection: sqlite3.Connection, changed: Iterable[Validity]) -> None:
-    for each in changed:
-        connection.execute(
-            "UPDATE facts SET valid_to = ?, replaced_by = ? WHERE id = ?", (each.until, each.replaced_by, each.id)
-        )
-        record_fact_op(connection, "add", each.id)
-
-
-def record_fact_op(connection: sqlite3.Connection, kind: str, fact: int) -> None:
-    """Facts belong to a user, and to no session or agent."""
-    connection.execute(
-        "INSERT INTO ops (kind, item_kind, item_id, tenant, user_id) SELECT ?, 'fact', id, tenant, user_id FROM facts "
-        "WHERE id = ?",
-        (kind, fact),
-    )
-
-
-def wants_vector(connection: sqlite3.Connection, fact: int) -> None:
-    connection.execute("INSERT OR IGNORE INTO pending (item_kind, item_id) VALUES ('fact', ?)", (fact,))
-
-
-def drop_from_recall(connection: sqlite3.Connection, fact: int) -> int:
-    """How many vectors went."""
-    record_fact_op(connection, "remove", fact)
-    connection.execute("DELETE FROM pending WHERE item_kind = 'fact' AND item_id = ?", (fact,))
-    return connection.execute("DELETE FROM vectors WHERE item_kind = 'fact' AND item_id = ?", (fact,)).rowcount
 
 
 def now_stored() -> str:

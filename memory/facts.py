@@ -10,8 +10,9 @@ from typing import Final
 
 from memory.fact_changes import change_fact
 from memory.fact_likeness import near_duplicates, text_hash
+from memory.fact_places import erase_fact
 from memory.fact_rows import FactRow, find_row, find_row_or_none, rows_where
-from memory.fact_writes import NewFact, activate, add_sources, erase_fact, insert_fact, line_for, now_stored
+from memory.fact_writes import NewFact, activate, add_sources, insert_fact, line_for, now_stored
 from memory.store import stored_time
 from shared.database import Database
 from shared.errors import Conflict, invalid

@@ -4,6 +4,7 @@ from typing import Any
 
 from memory import VERSION
 from memory.service import MemoryService
+from shared.fact_messages import FactAnswer, FactIn, FactPage, FactPatch, FactRecord, FactsQuery
 from shared.memory_messages import (
     AppendAnswer,
     AppendRequest,
@@ -28,6 +29,7 @@ from shared.operating import OPERATING_ROUTES
 from shared.routes import Call, Route
 
 _SESSION = "/v1/sessions/{session}"
+_FACT = "/v1/facts/{fact}"
 
 
 async def info(service: MemoryService, _call: Call[None, None]) -> Info:
@@ -87,6 +89,27 @@ async def context(service: MemoryService, call: Call[ContextRequest, None]) -> C
     return await service.context(call.principal.tenant, call.body, call.bearer)
 
 
+async def put_fact(service: MemoryService, call: Call[FactIn, None]) -> FactAnswer:
+    return await service.facts.put(call.principal.tenant, call.body)
+
+
+async def list_facts(service: MemoryService, call: Call[None, FactsQuery]) -> FactPage:
+    page = await service.facts.page(call.principal, call.query)
+    return FactPage(items=page.items, next_cursor=page.next_cursor)
+
+
+async def get_fact(service: MemoryService, call: Call[None, None]) -> FactRecord:
+    return await service.facts.record(call.principal.tenant, call.path["fact"])
+
+
+async def change_fact(service: MemoryService, call: Call[FactPatch, None]) -> FactRecord:
+    return await service.facts.change(call.principal, call.path["fact"], call.body)
+
+
+async def delete_fact(service: MemoryService, call: Call[None, None]) -> EraseReport:
+    return await service.facts.erase(call.principal.tenant, call.path["fact"])
+
+
 def _read(method: str, path: str, summary: str, handler: Any, answer: type, **more: Any) -> Route:
     return Route(
         method=method, path=path, summary=summary, handler=handler, scope="memory:read", answers={200: answer}, **more
@@ -124,6 +147,11 @@ ROUTES = (
         body_optional=True,
         takes_long=True,
     ),
+    _write("POST", "/v1/facts", "Write a fact, once", put_fact, FactAnswer, body=FactIn),
+    _read("GET", "/v1/facts", "List the facts of a user", list_facts, FactPage, query=FactsQuery),
+    _read("GET", _FACT, "One fact, with its history", get_fact, FactRecord),
+    _write("PATCH", _FACT, "Pin, correct, expire, approve or reject a fact", change_fact, FactRecord, body=FactPatch),
+    _write("DELETE", _FACT, "Erase a fact and everything derived from it", delete_fact, EraseReport),
     _read("POST", "/v1/recall", "Find turns by meaning, words and time", recall, RecallAnswer, body=RecallRequest),
     _read(
         "POST", "/v1/context", "Assemble a context within a token budget", context, ContextAnswer, body=ContextRequest

@@ -2,7 +2,7 @@
 answers a message, or raises a ServiceError."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from html import escape
 
 import structlog
@@ -11,6 +11,9 @@ from prometheus_client import CollectorRegistry, Counter
 from memory.compactor import Compactor
 from memory.context import Candidate, Found, assemble, document_room
 from memory.embeddings import Embeddings
+from memory.fact_context import held_candidates
+from memory.fact_reading import HeldFact
+from memory.fact_service import FactService
 from memory.history import History
 from memory.indexes import ScopeIndexes
 from memory.recall import Recall
@@ -75,6 +78,7 @@ class MemoryService:
         recall: Recall,
         spans: Spans,
         compactor: Compactor,
+        facts: FactService,
         documents: RetrievalClient,
         registry: CollectorRegistry,
     ) -> None:
@@ -88,6 +92,7 @@ class MemoryService:
         self._recall = recall
         self._spans = spans
         self._compactor = compactor
+        self.facts = facts
         self._documents = documents
         self._turns = Counter("diptych_turns", "Turns appended.", ["status"], registry=registry)
 
@@ -113,9 +118,11 @@ class MemoryService:
     async def erase_session(self, tenant: str, session_id: str) -> EraseReport:
         row = await self.store.session(tenant, session_id)
         keys = await self.store.turn_keys(row)
-        turns, vectors = await self.store.erase_session(row)
+        turns, vectors, facts = await self.store.erase_session(row)
         left = await self.store.left_of_session(row, keys)
-        return EraseReport(turns=turns, spans_remade=0, facts=0, vectors=vectors, verified=left == 0)
+        return EraseReport(
+            turns=turns, spans_remade=0, facts=facts.facts, vectors=vectors + facts.vectors, verified=left == 0
+        )
 
     async def append(self, tenant: str, session_id: str, request: AppendRequest) -> AppendAnswer:
         """Returns once the turns are durable; they can be recalled from then on, by meaning a moment later."""
@@ -161,10 +168,13 @@ class MemoryService:
         turns, is_lexical = await self._recalled(scope, request, query)
         in_tail = {(session.id, turn.seq) for turn in tail} if session else set()
         spans = await self._spans.outermost(session.id, as_of=request.as_of) if session else []
+        instructions, facts = held_candidates(*await self._held_facts(tenant, request, session))
         found = Found(
             tail=[_tail_candidate(request.session_id or "", turn) for turn in reversed(tail)],
             recalled=[_recalled_candidate(turn) for turn in turns if (turn.session, turn.seq) not in in_tail],
             spans=[_span_candidate(span) for span in reversed(spans)],
+            instructions=instructions,
+            facts=facts,
         )
         # Documents last, because they are packed to the room that the others leave.
         room = document_room(found, max_tokens=request.max_tokens)
@@ -180,6 +190,8 @@ class MemoryService:
         """Of all tenants, so only for who may administer the server."""
         counts, problems = await self._history.problems()
         problems += await self._spans.problems()
+        counts["facts"], wrong = await self.facts.reading.problems()
+        problems += wrong
         findings = [Finding(where="sqlite", problem=problem) for problem in problems]
         for scope in self._indexes.scopes:
             # The index first: what is appended in between is in the truth alone, and would be no difference.
@@ -219,6 +231,15 @@ class MemoryService:
         if session is None:
             return []
         return await self.store.tail(session, tokens_max=request.max_tokens, as_of=request.as_of)
+
+    async def _held_facts(
+        self, tenant: str, request: ContextRequest, session: SessionRow | None
+    ) -> tuple[list[HeldFact], list[HeldFact]]:
+        """Of the user who is named, or whose session it is."""
+        user_id = request.user_id or (session.user_id if session else None)
+        if user_id is None:
+            return [], []
+        return await self.facts.reading.held(tenant, user_id, request.as_of or datetime.now(UTC))
 
     async def _recalled(
         self, scope: Scope | None, request: ContextRequest, query: str | None

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from memory.fact_places import ErasedFacts, erase_derived_facts
 from memory.history import record_op
 from memory.records import SessionRow
 from shared.database import Database
@@ -79,11 +80,13 @@ class Store:
 
         return await self.database.read(unit)
 
-    async def erase_session(self, row: SessionRow) -> tuple[int, int]:
-        """How many turns and vectors went with it."""
+    async def erase_session(self, row: SessionRow) -> tuple[int, int, ErasedFacts]:
+        """How many turns and vectors of theirs went with it, and which facts that came from nothing else."""
 
-        def unit(connection: sqlite3.Connection) -> tuple[int, int]:
+        def unit(connection: sqlite3.Connection) -> tuple[int, int, ErasedFacts]:
             key = (row.id,)
+            leaving = connection.execute("SELECT id FROM turns WHERE session = ?", key).fetchall()
+            facts = erase_derived_facts(connection, [turn for (turn,) in leaving])
             vectors = connection.execute(
                 "DELETE FROM vectors WHERE item_kind = 'turn' AND item_id IN (SELECT id FROM turns WHERE session = ?)",
                 key,
@@ -100,7 +103,7 @@ class Store:
             )
             turns = connection.execute("DELETE FROM turns WHERE session = ?", key).rowcount
             connection.execute("DELETE FROM sessions WHERE id = ?", key)
-            return turns, vectors
+            return turns, vectors, facts
 
         return await self.database.write(unit)
 
@@ -114,8 +117,10 @@ class Store:
                 "+ (SELECT count(*) FROM turns WHERE session = :session) "
                 "+ (SELECT count(*) FROM spans WHERE session = :session) "
                 "+ (SELECT count(*) FROM vectors WHERE item_kind = 'turn' AND item_id IN (SELECT value FROM json_each(:ids)))"
-                "+ (SELECT count(*) FROM pending WHERE item_kind = 'turn' AND item_id IN (SELECT value FROM json_each(:ids)))",
-                {"session": row.id, "ids": ids},
+                "+ (SELECT count(*) FROM pending WHERE item_kind = 'turn' AND item_id IN (SELECT value FROM json_each(:ids)))"
+                "+ (SELECT count(*) FROM facts f WHERE f.tenant = :tenant AND f.derived "
+                "AND NOT EXISTS (SELECT 1 FROM fact_sources c WHERE c.fact = f.id))",
+                {"session": row.id, "ids": ids, "tenant": row.tenant},
             ).fetchone()[0]
             return left
 
