@@ -9,6 +9,7 @@ from diptych.commands.admin import check, info, rebuild
 from diptych.commands.backup import restore, snapshot
 from diptych.commands.demo import demo
 from diptych.commands.documents import delete, ingest
+from diptych.commands.facts import facts
 from diptych.commands.jobs import jobs
 from diptych.commands.keys import keys
 from diptych.commands.memories import context, recall, remember
@@ -76,6 +77,7 @@ for command in (
     remember,
     recall,
     context,
+    facts,
     jobs,
     keys,
     check,
