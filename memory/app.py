@@ -17,6 +17,7 @@ from memory.facts import Facts
 from memory.handlers import ROUTES
 from memory.history import History
 from memory.indexes import ScopeIndexes
+from memory.llm_summarizer import make_summarizer
 from memory.recall import Recall
 from memory.schema import migrations
 from memory.service import MemoryService
@@ -73,6 +74,9 @@ async def _start(app: web.Application, settings: MemorySettings, stack: AsyncExi
     await embeddings.start()
     stack.push_async_callback(embeddings.close)
     indexes = ScopeIndexes(history, threads=threads, items_max=settings.index_items_max)
+    summarizer = await asyncio.to_thread(make_summarizer, settings, registry)
+    if summarizer is not None:
+        stack.push_async_callback(summarizer.close)
     recall = Recall(store, Turns(database), indexes, embeddings, candidates=settings.candidates, registry=registry)
     spans = Spans(database)
     compactor = Compactor(spans, Summaries(open_pool(stack, 1, name="summarize")), settings, registry=registry)

@@ -44,6 +44,7 @@ SINGLE_IMPORTERS = {
     "pydantic_settings": "shared/settings.py",
     "msgpack": "shared/wire.py",
     "Stemmer": "memory/words.py",
+    "py3langid": "memory/languages.py",
 }
 # What may be imported across all the same, and why.
 # Whoever reads the environment, and why.
