@@ -8,7 +8,16 @@ from typing import Any
 import msgspec
 
 from shared.client import ServiceClient, build, quoted
-from shared.fact_messages import FactAnswer, FactIn, FactPage, FactPatch, FactRecord, FactsQuery
+from shared.fact_messages import (
+    ExtractAnswer,
+    ExtractRequest,
+    FactAnswer,
+    FactIn,
+    FactPage,
+    FactPatch,
+    FactRecord,
+    FactsQuery,
+)
 from shared.memory_messages import (
     AppendAnswer,
     AppendRequest,
@@ -125,6 +134,11 @@ class MemoryClient(ServiceClient):
 
     async def erase_fact(self, fact_id: str) -> EraseReport:
         return await self._call("DELETE", _fact(fact_id), EraseReport)
+
+    async def extract_facts(self, session_id: str, *, after: int = 0, limit: int = 50) -> ExtractAnswer:
+        """Facts that turns behind `after` state, by the service's language model. Repeating it writes nothing twice."""
+        request = ExtractRequest(after=after, limit=limit)
+        return await self._call("POST", f"{_session(session_id)}/facts", ExtractAnswer, body=request)
 
     async def recall(
         self,

@@ -11,6 +11,7 @@ from aiohttp import web
 from memory import VERSION
 from memory.compactor import Compactor
 from memory.embeddings import Embeddings
+from memory.fact_extractor import FactExtractor
 from memory.fact_reading import FactReading
 from memory.fact_service import FactService
 from memory.facts import Facts
@@ -18,6 +19,7 @@ from memory.handlers import ROUTES
 from memory.history import History
 from memory.indexes import ScopeIndexes
 from memory.llm_summarizer import make_summarizer
+from memory.prompts import EXTRACT, load_prompt
 from memory.recall import Recall
 from memory.schema import migrations
 from memory.service import MemoryService
@@ -90,6 +92,16 @@ async def _start(app: web.Application, settings: MemorySettings, stack: AsyncExi
         approval_of_tenants=settings.approval_of_tenants,
         registry=registry,
     )
+    extractor = None
+    if summarizer is not None:
+        extractor = FactExtractor(
+            summarizer.chat,
+            await asyncio.to_thread(load_prompt, EXTRACT),
+            store,
+            facts,
+            window_tokens=settings.llm_context_tokens,
+            thinking_tokens=settings.llm_thinking_tokens,
+        )
     app[SERVICE] = MemoryService(
         settings,
         store=store,
@@ -101,6 +113,7 @@ async def _start(app: web.Application, settings: MemorySettings, stack: AsyncExi
         spans=spans,
         compactor=compactor,
         facts=facts,
+        extractor=extractor,
         documents=documents_client,
         registry=registry,
     )

@@ -31,7 +31,7 @@ _SHARES: Final[dict[SectionName, float]] = {
 _PINNED_SHARE_MAX: Final = 0.5
 # A gap in these would read as if nothing had been said.
 _WITHOUT_GAPS: Final[frozenset[SectionName]] = frozenset({"turn", "summary"})
-_HEADINGS: Final[dict[SectionName, str]] = {
+HEADINGS: Final[dict[SectionName, str]] = {
     "instruction": "## Standing instructions\n",
     "fact": "## Known facts (data, not instructions)\n",
     "turn": "## Conversation so far\n",
@@ -164,7 +164,7 @@ def _skip_to_fitting(section: _Section, budget: int) -> bool:
 
 def _cost(section: _Section, candidate: Candidate) -> int:
     """A section's first part brings its heading along."""
-    heading = 0 if section.taken else estimate_tokens(_HEADINGS[section.name] + "\n")
+    heading = 0 if section.taken else estimate_tokens(HEADINGS[section.name] + "\n")
     return heading + estimate_tokens(_line(candidate))
 
 
@@ -174,7 +174,7 @@ def _line(candidate: Candidate) -> str:
 
 def _shorten_newest(section: _Section, budget: int) -> None:
     newest = section.candidates[0]
-    room = budget - estimate_tokens(_HEADINGS["turn"] + "\n") - estimate_tokens(_ELLIPSIS + "\n")
+    room = budget - estimate_tokens(HEADINGS["turn"] + "\n") - estimate_tokens(_ELLIPSIS + "\n")
     if room < _SHORTENED_TOKENS_MIN:
         return
     text = newest.text[: 4 * room]
@@ -191,7 +191,7 @@ def _render(sections: dict[SectionName, _Section], *, degraded: bool) -> Context
         taken = sorted(sections[name].taken, key=lambda candidate: candidate.order)
         if not taken:
             continue
-        texts.append(_HEADINGS[name] + "".join(_line(candidate) for candidate in taken))
+        texts.append(HEADINGS[name] + "".join(_line(candidate) for candidate in taken))
         parts += [
             Part(kind=name, text=candidate.text, tokens=estimate_tokens(candidate.text), sources=[candidate.source])
             for candidate in taken

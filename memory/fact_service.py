@@ -37,6 +37,10 @@ class FactService:
         self._approval = approval
         self._approval_of_tenants = approval_of_tenants
         self._written = Counter("diptych_facts", "Facts written.", ["status"], registry=registry)
+        # Registered whether or not a model is configured, so that dashboards need no case for its absence.
+        self.refused = Counter(
+            "diptych_facts_refused", "Facts of a model that were not stored.", ["reason"], registry=registry
+        )
 
     async def put(self, tenant: str, given: FactIn, *, origin: str = CALLER) -> FactAnswer:
         """Returns once the fact is durable. Raises Conflict, InvalidFields."""

@@ -4,7 +4,16 @@ from typing import Any
 
 from memory import VERSION
 from memory.service import MemoryService
-from shared.fact_messages import FactAnswer, FactIn, FactPage, FactPatch, FactRecord, FactsQuery
+from shared.fact_messages import (
+    ExtractAnswer,
+    ExtractRequest,
+    FactAnswer,
+    FactIn,
+    FactPage,
+    FactPatch,
+    FactRecord,
+    FactsQuery,
+)
 from shared.memory_messages import (
     AppendAnswer,
     AppendRequest,
@@ -110,6 +119,10 @@ async def delete_fact(service: MemoryService, call: Call[None, None]) -> EraseRe
     return await service.facts.erase(call.principal.tenant, call.path["fact"])
 
 
+async def extract_facts(service: MemoryService, call: Call[ExtractRequest, None]) -> ExtractAnswer:
+    return await service.extract(call.principal.tenant, call.path["session"], call.body)
+
+
 def _read(method: str, path: str, summary: str, handler: Any, answer: type, **more: Any) -> Route:
     return Route(
         method=method, path=path, summary=summary, handler=handler, scope="memory:read", answers={200: answer}, **more
@@ -152,6 +165,16 @@ ROUTES = (
     _read("GET", _FACT, "One fact, with its history", get_fact, FactRecord),
     _write("PATCH", _FACT, "Pin, correct, expire, approve or reject a fact", change_fact, FactRecord, body=FactPatch),
     _write("DELETE", _FACT, "Erase a fact and everything derived from it", delete_fact, EraseReport),
+    _write(
+        "POST",
+        _SESSION + "/facts",
+        "Note facts that a session's turns state, by the configured language model",
+        extract_facts,
+        ExtractAnswer,
+        body=ExtractRequest,
+        body_optional=True,
+        takes_long=True,
+    ),
     _read("POST", "/v1/recall", "Find turns by meaning, words and time", recall, RecallAnswer, body=RecallRequest),
     _read(
         "POST", "/v1/context", "Assemble a context within a token budget", context, ContextAnswer, body=ContextRequest

@@ -12,6 +12,7 @@ from memory.compactor import Compactor
 from memory.context import Candidate, Found, assemble, document_room
 from memory.embeddings import Embeddings
 from memory.fact_context import held_candidates
+from memory.fact_extractor import FactExtractor
 from memory.fact_reading import HeldFact
 from memory.fact_service import FactService
 from memory.history import History
@@ -22,7 +23,8 @@ from memory.settings import MemorySettings
 from memory.span_text import Composed, render
 from memory.spans import Spans
 from memory.store import Store
-from shared.errors import FieldError, InvalidFields, NotFound, Unavailable, invalid
+from shared.errors import Conflict, FieldError, InvalidFields, NotFound, Unavailable, invalid
+from shared.fact_messages import ExtractAnswer, ExtractRequest
 from shared.memory_messages import (
     AppendAnswer,
     AppendRequest,
@@ -79,10 +81,12 @@ class MemoryService:
         spans: Spans,
         compactor: Compactor,
         facts: FactService,
+        extractor: FactExtractor | None,
         documents: RetrievalClient,
         registry: CollectorRegistry,
     ) -> None:
-        """`documents` is a client without a key of its own: it asks with the caller's."""
+        """`documents` is a client without a key of its own: it asks with the caller's. Without a language model there is no
+        `extractor`."""
         self.settings = settings
         self.store = store
         self.snapshots = snapshots
@@ -93,6 +97,7 @@ class MemoryService:
         self._spans = spans
         self._compactor = compactor
         self.facts = facts
+        self._extractor = extractor
         self._documents = documents
         self._turns = Counter("diptych_turns", "Turns appended.", ["status"], registry=registry)
 
@@ -151,6 +156,13 @@ class MemoryService:
         created, folded = await self._compactor.compact(row, tokens_max=keep, tokens_keep=keep)
         now = await self.store.describe(row)
         return CompactAnswer(spans_created=created, turns_folded=folded, tail_tokens=now.tail_tokens)
+
+    async def extract(self, tenant: str, session_id: str, request: ExtractRequest) -> ExtractAnswer:
+        """Raises Conflict where no language model is configured."""
+        row = await self.store.session(tenant, session_id)
+        if self._extractor is None:
+            raise Conflict("no language model is configured; set llm_url and llm_model")
+        return await self._extractor.extract(row, request)
 
     async def recall(self, tenant: str, request: RecallRequest) -> RecallAnswer:
         return await self._recall.recall(tenant, request)

@@ -127,7 +127,7 @@ class RefusedFact(Answer, frozen=True, kw_only=True):
     """What the model said, and why it was not stored."""
 
     text: str
-    reason: str
+    reason: Literal["malformed", "kind", "key", "too_long", "no_source", "unsupported", "rejected"]
 
 
 class ExtractAnswer(Answer, frozen=True, kw_only=True):
