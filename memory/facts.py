@@ -18,7 +18,7 @@ from shared.database import Database
 from shared.errors import Conflict, invalid
 from shared.fact_messages import FactAnswer, FactIn, FactPatch, FactStatus, FactTurn
 
-# The newest are looked through for near-duplicates: some milliseconds.
+# The newest are looked through for near-duplicates: 13 ms of a reading thread.
 _COMPARED_MAX: Final = 2000
 
 

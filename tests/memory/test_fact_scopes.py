@@ -2,6 +2,7 @@
 
 import tempfile
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ writes = st.lists(
             "word": st.sampled_from(["tea", "coffee"]),
             "kind": st.sampled_from(["fact", "instruction"]),
             "pinned": st.booleans(),
+            "day": st.integers(1, 4),
             "end": st.sampled_from(["keep", "keep", "erase", "reject", "correct"]),
         }
     ),
@@ -38,7 +40,10 @@ async def write(client: MemoryClient, step: dict[str, Any]) -> None:
     tenant, user = step["owner"]
     given_fields = {name: step[name] for name in ("id", "key", "kind", "pinned")}
     try:
-        made = await client.put_fact(user_id=user, text=f"{tenant} {user} {step['word']}", **given_fields)
+        since = datetime(2026, 1, step["day"], tzinfo=UTC)
+        made = await client.put_fact(
+            user_id=user, text=f"{tenant} {user} {step['word']}", valid_from=since, **given_fields
+        )
         assert not {made.replaced, *(made.similar or ())} & await ids_of_others(client, user)
         match step["end"]:
             case "erase":
