@@ -2,6 +2,7 @@
 
 from diptych.memory_client import MemoryClient
 from shared import errors
+from shared.fact_messages import FactIn, FactPatch
 from shared.memory_messages import Policy, Retention, SessionSpec, TurnIn
 from shared.retrieval_client import RetrievalClient
 from shared.retrieval_messages import Chunking, CollectionSpec, DocumentIn, Fusion, Mmr, Rerank
@@ -13,6 +14,8 @@ __all__ = [
     "Chunking",
     "CollectionSpec",
     "DocumentIn",
+    "FactIn",
+    "FactPatch",
     "Fusion",
     "MemoryClient",
     "Mmr",

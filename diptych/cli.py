@@ -9,6 +9,7 @@ from diptych.commands.admin import check, info, rebuild
 from diptych.commands.backup import restore, snapshot
 from diptych.commands.demo import demo
 from diptych.commands.documents import delete, ingest
+from diptych.commands.facts import facts
 from diptych.commands.forgetting import audit, forget
 from diptych.commands.jobs import jobs
 from diptych.commands.keys import keys
@@ -79,6 +80,7 @@ for command in (
     context,
     forget,
     audit,
+    facts,
     jobs,
     keys,
     check,

@@ -8,6 +8,16 @@ from typing import Any
 import msgspec
 
 from shared.client import ServiceClient, build, quoted
+from shared.fact_messages import (
+    ExtractAnswer,
+    ExtractRequest,
+    FactAnswer,
+    FactIn,
+    FactPage,
+    FactPatch,
+    FactRecord,
+    FactsQuery,
+)
 from shared.forgetting_messages import AuditPage, AuditQuery, ForgetRequest, TenantRetention
 from shared.memory_messages import (
     AppendAnswer,
@@ -104,6 +114,35 @@ class MemoryClient(ServiceClient):
         request = CompactRequest(tail_tokens_keep=tail_tokens_keep)
         return await self._call("POST", f"{_session(session_id)}/compact", CompactAnswer, body=request)
 
+    async def put_fact(self, fact: FactIn | None = None, **fields: Any) -> FactAnswer:
+        """A fact, or its fields. Without an id it gets one here, so that a retry writes nothing twice."""
+        given = fact or build(FactIn, **fields)
+        body = given if given.id else msgspec.structs.replace(given, id=uuid.uuid4().hex)
+        return await self._call("POST", "/v1/facts", FactAnswer, body=body)
+
+    async def facts(self, user_id: str | None = None, **query: Any) -> FactPage:
+        """What holds now, unless `query` (the fields of FactsQuery) asks for more. Only what waits for approval may be listed
+        without a user, by who may approve it."""
+        return await self._call("GET", "/v1/facts", FactPage, query=build(FactsQuery, user_id=user_id, **query))
+
+    async def fact(self, fact_id: str) -> FactRecord:
+        return await self._call("GET", _fact(fact_id), FactRecord)
+
+    async def change_fact(self, fact_id: str, patch: FactPatch | None = None, **fields: Any) -> FactRecord:
+        """The fact as it is now: another than `fact_id` where its text was corrected. `expires_at=None` ends its expiry."""
+        body = patch or build(FactPatch, **fields)
+        if "expires_at" in fields and fields["expires_at"] is None:
+            body = msgspec.structs.replace(body, expires_at=None)
+        return await self._call("PATCH", _fact(fact_id), FactRecord, body=body)
+
+    async def erase_fact(self, fact_id: str) -> EraseReport:
+        return await self._call("DELETE", _fact(fact_id), EraseReport)
+
+    async def extract_facts(self, session_id: str, *, after: int = 0, limit: int = 50) -> ExtractAnswer:
+        """Facts that turns behind `after` state, by the service's language model. Repeating it writes nothing twice."""
+        request = ExtractRequest(after=after, limit=limit)
+        return await self._call("POST", f"{_session(session_id)}/facts", ExtractAnswer, body=request)
+
     async def recall(
         self,
         query: str | None = None,
@@ -111,7 +150,7 @@ class MemoryClient(ServiceClient):
         user_id: str | None = None,
         session_id: str | None = None,
         agent_id: str | None = None,
-        kinds: Sequence[RecallKind] = ("turn",),
+        kinds: Sequence[RecallKind] = ("turn", "fact"),
         since: datetime | None = None,
         until: datetime | None = None,
         as_of: datetime | None = None,
@@ -199,6 +238,10 @@ class MemoryClient(ServiceClient):
 
 def _session(session_id: str) -> str:
     return f"/v1/sessions/{quoted(session_id)}"
+
+
+def _fact(fact_id: str) -> str:
+    return f"/v1/facts/{quoted(fact_id)}"
 
 
 def _with_id(turn: TurnIn | Mapping[str, Any]) -> TurnIn:

@@ -1,8 +1,9 @@
 """The composition root: everything of the memory service is built here, started in order and stopped in reverse."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Final
 
 import structlog
@@ -13,11 +14,17 @@ from memory.audit import Audit
 from memory.compactor import Compactor
 from memory.embeddings import Embeddings
 from memory.erasing import Erasing
+from memory.fact_extractor import FactExtractor
+from memory.fact_items import FactItems
+from memory.fact_reading import FactReading
+from memory.fact_service import FactService
+from memory.facts import Facts
 from memory.forgetting import Forgetting
 from memory.handlers import ROUTES
 from memory.history import History
 from memory.indexes import ScopeIndexes
-from memory.llm_summarizer import make_summarizer
+from memory.llm_summarizer import LlmSummarizer, make_summarizer
+from memory.prompts import EXTRACT, load_prompt
 from memory.recall import Recall
 from memory.recalled_parts import RecalledParts
 from memory.retention import RetentionJob, Retentions
@@ -80,23 +87,20 @@ async def _start(app: web.Application, settings: MemorySettings, stack: AsyncExi
     if summarizer is not None:
         stack.push_async_callback(summarizer.close)
     spans, turns = Spans(database), Turns(database)
-    recall = Recall(store, turns, spans, indexes, embeddings, registry=registry)
+    recall = Recall(store, turns, spans, partial(FactItems, database), indexes, embeddings, registry=registry)
     summaries = Summaries(open_pool(stack, 1, name="summarize"), summarizer)
     compactor = Compactor(spans, summaries, settings, on_spans=embeddings.wake, registry=registry)
     await compactor.start()
     stack.push_async_callback(compactor.close)
-    audit, retentions = Audit(database), Retentions(database)
-    forgetting = Forgetting(
-        database,
-        audit,
-        indexes,
-        threads=open_pool(stack, 1, name="forget"),
-        span_share=settings.span_tokens_share,
-        on_spans=embeddings.wake,
+    erasing = await _start_erasing(settings, stack, database, indexes, store, on_spans=embeddings.wake)
+    facts = FactService(
+        Facts(database),
+        FactReading(database),
+        embeddings,
+        approval=settings.facts_approval,
+        approval_of_tenants=settings.approval_of_tenants,
+        registry=registry,
     )
-    retention_job = RetentionJob(retentions, forgetting, interval_s=settings.retention_interval_s)
-    await retention_job.start()
-    stack.push_async_callback(retention_job.close)
     app[SERVICE] = MemoryService(
         settings,
         store=store,
@@ -108,12 +112,54 @@ async def _start(app: web.Application, settings: MemorySettings, stack: AsyncExi
         recalled=RecalledParts(recall, turns, spans),
         spans=spans,
         compactor=compactor,
-        erasing=Erasing(forgetting, audit, retentions, retention_job, store),
+        erasing=erasing,
+        facts=facts,
+        extractor=await asyncio.to_thread(_extractor, settings, summarizer, store, facts),
         documents=documents_client,
         registry=registry,
     )
     server.readiness = _ready
     log.info("ready", model=embeddings.model or None)
+
+
+async def _start_erasing(
+    settings: MemorySettings,
+    stack: AsyncExitStack,
+    database: Database,
+    indexes: ScopeIndexes,
+    store: Store,
+    *,
+    on_spans: Callable[[], None],
+) -> Erasing:
+    audit, retentions = Audit(database), Retentions(database)
+    forgetting = Forgetting(
+        database,
+        audit,
+        indexes,
+        threads=open_pool(stack, 1, name="forget"),
+        span_share=settings.span_tokens_share,
+        on_spans=on_spans,
+    )
+    job = RetentionJob(retentions, forgetting, interval_s=settings.retention_interval_s)
+    await job.start()
+    stack.push_async_callback(job.close)
+    return Erasing(forgetting, audit, retentions, job, store)
+
+
+def _extractor(
+    settings: MemorySettings, summarizer: LlmSummarizer | None, store: Store, facts: FactService
+) -> FactExtractor | None:
+    """Reads the prompt's file: not on the event loop."""
+    if summarizer is None:
+        return None
+    return FactExtractor(
+        summarizer.chat,
+        load_prompt(EXTRACT),
+        store,
+        facts,
+        window_tokens=settings.llm_context_tokens,
+        thinking_tokens=settings.llm_thinking_tokens,
+    )
 
 
 async def _ready() -> list[str]:

@@ -14,6 +14,7 @@ import msgspec
 
 from memory.coverage import Covered
 from memory.erased import add_erased
+from memory.fact_places import erase_facts
 from memory.ranges import Ranges
 from memory.remaking import Remakes, plan_remakes
 from memory.selection import Selection
@@ -99,6 +100,7 @@ def prepare(connection: sqlite3.Connection, plan: Plan, *, share: float) -> dict
 
 def erase(connection: sqlite3.Connection, plan: Plan, *, share: float, prepared: Mapping[bytes, Composed]) -> None:
     """Does what was planned in this very transaction."""
+    erase_facts(connection, plan.facts)
     for kind in _KINDS:
         listed = _encoded(plan.keys(kind))
         for table in ("vectors", "pending"):
@@ -108,7 +110,6 @@ def erase(connection: sqlite3.Connection, plan: Plan, *, share: float, prepared:
             f"DELETE FROM ops WHERE item_kind = ? AND item_id {_LISTED} AND (session {_LISTED} OR session IS NULL)",
             (kind, listed, _encoded(list(plan.remakes))),
         )
-    connection.execute(f"DELETE FROM facts WHERE id {_LISTED}", (_encoded(plan.facts),))
     connection.execute(f"DELETE FROM turns WHERE id {_LISTED}", (_encoded(plan.keys("turn")),))
     whole = set(plan.sessions)
     for session, remakes in plan.remakes.items():

@@ -4,6 +4,16 @@ from typing import Any
 
 from memory import VERSION
 from memory.service import MemoryService
+from shared.fact_messages import (
+    ExtractAnswer,
+    ExtractRequest,
+    FactAnswer,
+    FactIn,
+    FactPage,
+    FactPatch,
+    FactRecord,
+    FactsQuery,
+)
 from shared.forgetting_messages import AuditPage, AuditQuery, ForgetRequest, TenantRetention
 from shared.memory_messages import (
     AppendAnswer,
@@ -30,6 +40,7 @@ from shared.operating import OPERATING_ROUTES
 from shared.routes import Call, Route
 
 _SESSION = "/v1/sessions/{session}"
+_FACT = "/v1/facts/{fact}"
 
 
 async def info(service: MemoryService, _call: Call[None, None]) -> Info:
@@ -104,6 +115,31 @@ async def get_retention(service: MemoryService, call: Call[None, None]) -> Tenan
 
 async def put_retention(service: MemoryService, call: Call[Retention, None]) -> TenantRetention:
     return await service.erasing.put_retention(call.principal.tenant, call.body)
+
+
+async def put_fact(service: MemoryService, call: Call[FactIn, None]) -> FactAnswer:
+    return await service.facts.put(call.principal.tenant, call.body)
+
+
+async def list_facts(service: MemoryService, call: Call[None, FactsQuery]) -> FactPage:
+    page = await service.facts.page(call.principal, call.query)
+    return FactPage(items=page.items, next_cursor=page.next_cursor)
+
+
+async def get_fact(service: MemoryService, call: Call[None, None]) -> FactRecord:
+    return await service.facts.record(call.principal.tenant, call.path["fact"])
+
+
+async def change_fact(service: MemoryService, call: Call[FactPatch, None]) -> FactRecord:
+    return await service.facts.change(call.principal, call.path["fact"], call.body)
+
+
+async def delete_fact(service: MemoryService, call: Call[None, None]) -> EraseReport:
+    return await service.erase_fact(call.principal, call.path["fact"])
+
+
+async def extract_facts(service: MemoryService, call: Call[ExtractRequest, None]) -> ExtractAnswer:
+    return await service.extract(call.principal.tenant, call.path["session"], call.body)
 
 
 def _read(method: str, path: str, summary: str, handler: Any, answer: type, **more: Any) -> Route:
@@ -182,6 +218,21 @@ ROUTES = (
         compact,
         CompactAnswer,
         body=CompactRequest,
+        body_optional=True,
+        takes_long=True,
+    ),
+    _write("POST", "/v1/facts", "Write a fact, once", put_fact, FactAnswer, body=FactIn),
+    _read("GET", "/v1/facts", "List the facts of a user", list_facts, FactPage, query=FactsQuery),
+    _read("GET", _FACT, "One fact, with its history", get_fact, FactRecord),
+    _write("PATCH", _FACT, "Pin, correct, expire, approve or reject a fact", change_fact, FactRecord, body=FactPatch),
+    _write("DELETE", _FACT, "Erase a fact and everything derived from it", delete_fact, EraseReport),
+    _write(
+        "POST",
+        _SESSION + "/facts",
+        "Note facts that a session's turns state, by the configured language model",
+        extract_facts,
+        ExtractAnswer,
+        body=ExtractRequest,
         body_optional=True,
         takes_long=True,
     ),

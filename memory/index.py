@@ -51,12 +51,14 @@ _ROW: Final = np.dtype(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """Which items may be answered. None is no bound. Nothing later than `until` has any say in the order either."""
+    """Which items may be answered. None is no bound. Nothing later than `until`, and nothing that is passed over, has any
+    say in the order either."""
 
     kinds: frozenset[RecallKind]
     since: datetime | None = None
     until: datetime | None = None
     filter: Filter | None = None
+    passed_over: frozenset[ItemKey] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +156,7 @@ class ScopeIndex:
         visible: Mask = rows["alive"] & self._kinds.mask(wanted.kinds)[rows["kind"]]
         if wanted.until is not None:
             visible &= rows["time"] <= wanted.until.timestamp()
+        visible[[self._row_of[key] for key in wanted.passed_over if key in self._row_of]] = False
         eligible = visible & self._eligible(wanted)
         neighbours = Neighbours(rows["before"], rows["after"])
         lexical = np.zeros(len(rows))

@@ -72,6 +72,21 @@ SOURCES: Final[dict[RecallKind, Source]] = {
         created_at="p.until",
         metadata="'{}'",
     ),
+    # Its time is when it came true. It has no speaker and no neighbours.
+    "fact": Source(
+        rows="(SELECT * FROM facts WHERE status = 'active') f",
+        id="f.id",
+        tenant="f.tenant",
+        user_id="f.user_id",
+        agent_id="NULL",
+        session="NULL",
+        position="NULL",
+        role="''",
+        name="NULL",
+        text="f.text",
+        created_at="f.valid_from",
+        metadata="'{}'",
+    ),
 }
 
 
@@ -164,8 +179,7 @@ def item_problems(connection: sqlite3.Connection, kind: RecallKind, model: str) 
     source = SOURCES[kind]
     unheard = connection.execute(
         f"SELECT {source.id} FROM {source.rows} WHERE NOT EXISTS (SELECT 1 FROM ops o "
-        f"WHERE o.session IS {source.session} AND o.item_kind = ? AND o.item_id = {source.id} AND o.kind = 'add') LIMIT 10",
-        (kind,),
+        f"WHERE o.session IS {source.session} AND o.item_kind = '{kind}' AND o.item_id = {source.id} AND o.kind = 'add') LIMIT 10"
     )
     found = [f"{kind} {row[0]} is missing from ops" for row in unheard]
     lost = connection.execute(

@@ -54,7 +54,7 @@ class LlmSummarizer:
     ) -> None:
         """`window_tokens` is what the model reads and writes at most; `thinking_tokens` of it are not part of its answer."""
         self.name = f"llm:{chat.model}@{prompt.name}"
-        self._chat = chat
+        self.chat = chat
         self._prompt = prompt
         self._window_tokens = window_tokens
         self._thinking_tokens = thinking_tokens
@@ -63,7 +63,7 @@ class LlmSummarizer:
         self._prompt_tokens = sum(estimate_tokens(part.template) for part in (prompt.system, prompt.user))
 
     async def close(self) -> None:
-        await self._chat.close()
+        await self.chat.close()
 
     async def summarize(self, lines: Sequence[Line], tokens_max: int) -> str:
         """At most `tokens_max` by `estimate_tokens`, in the language of the conversation. Raises SummaryRefused."""
@@ -114,7 +114,7 @@ class LlmSummarizer:
 
     async def _part(self, source: str, tokens_max: int, checks: Checks) -> str:
         system, user = self._prompt.fill(source, tokens_max=tokens_max, language=checks.language)
-        completion = await self._chat.complete(
+        completion = await self.chat.complete(
             [Message("system", system), Message("user", user)],
             tokens_max=_ANSWER_SHARE * tokens_max + self._thinking_tokens,
         )

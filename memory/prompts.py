@@ -11,6 +11,7 @@ from string import Template
 from typing import Final
 
 SUMMARIZE: Final = "summarize.v1"
+EXTRACT: Final = "extract.v1"
 
 # Between what the model is told by us, and what it is given.
 _BREAK: Final = "\n---\n"

@@ -1,7 +1,7 @@
 """Recall: resolve whose memory is read, say what the query means beside its words, ask both legs, fetch the texts."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Protocol
@@ -9,15 +9,17 @@ from typing import Final, Protocol
 from prometheus_client import CollectorRegistry, Counter
 
 from memory.embeddings import Embeddings
+from memory.fact_items import FactItems
 from memory.index import ScopeIndex, Scored, Wanted
 from memory.indexes import ScopeIndexes
 from memory.recall_query import Understood, understand
-from memory.records import ItemKey, RecalledItem, RecalledSpan, RecalledTurn, Scope
+from memory.records import ItemKey, RecalledFact, RecalledItem, RecalledSpan, RecalledTurn, Scope
 from memory.span_text import render
 from memory.spans import Spans
 from memory.store import Store
 from memory.turns import Turns
 from shared.errors import invalid
+from shared.fact_messages import Fact
 from shared.filters import Filter, parse_filter
 from shared.memory_messages import (
     RecallAnswer,
@@ -75,16 +77,19 @@ class Recall:
         store: Store,
         turns: Turns,
         spans: Spans,
+        facts: Callable[[datetime], FactItems],
         indexes: ScopeIndexes,
         embeddings: Embeddings,
         *,
         registry: CollectorRegistry,
     ) -> None:
+        """`facts` reads them as of a moment."""
         self._store = store
         self._turns = turns
+        self._spans = spans
+        self._facts = facts
         self._indexes = indexes
         self._embeddings = embeddings
-        self._items: dict[RecallKind, Items] = {"turn": turns, "span": spans}
         self._degraded = Counter("diptych_recalls_degraded", "Recalls answered without vectors.", registry=registry)
 
     async def recall(self, tenant: str, request: RecallRequest) -> RecallAnswer:
@@ -120,13 +125,16 @@ class Recall:
         embedded = time.perf_counter()
         use_words = request.mode != "dense" or degraded
         now = request.as_of or datetime.now(UTC)
+        passed_over = await self._facts(now).passed_over(scope) if "fact" in request.kinds else frozenset[ItemKey]()
         searched = await self._indexes.use(
             scope,
             self._embeddings.model,
-            lambda index: _search(index, request, query, vector, part, now=now, use_words=use_words),
+            lambda index: _search(
+                index, request, query, vector, part, now=now, use_words=use_words, passed_over=passed_over
+            ),
         )
         done = time.perf_counter()
-        items = await self._read(scope, [scored.key for scored in searched.best])
+        items = await self._read(scope, [scored.key for scored in searched.best], now)
         if degraded:
             self._degraded.inc()
         stages = {"embed": embedded - started, "search": done - embedded, "fetch": time.perf_counter() - done}
@@ -138,27 +146,32 @@ class Recall:
 
     async def _newest(self, scope: Scope, request: RecallRequest, part: Filter | None) -> list[RecalledItem]:
         until = _earliest(request.until, request.as_of)
+        items = self._items(request.as_of or datetime.now(UTC))
         found: list[RecalledItem] = []
         for kind in dict.fromkeys(request.kinds):
-            found += await self._items[kind].newest(
-                scope, since=request.since, until=until, part=part, limit=request.limit
-            )
+            found += await items[kind].newest(scope, since=request.since, until=until, part=part, limit=request.limit)
         # Each kind in its own order, and that order kept among those of one moment.
         return sorted(found, key=lambda item: item.created_at, reverse=True)[: request.limit]
 
-    async def _read(self, scope: Scope, keys: Sequence[ItemKey]) -> dict[ItemKey, RecalledItem]:
+    def _items(self, moment: datetime) -> dict[RecallKind, Items]:
+        return {"turn": self._turns, "span": self._spans, "fact": self._facts(moment)}
+
+    async def _read(self, scope: Scope, keys: Sequence[ItemKey], moment: datetime) -> dict[ItemKey, RecalledItem]:
         wanted: dict[RecallKind, list[int]] = {}
         for kind, item_id in keys:
             wanted.setdefault(kind, []).append(item_id)
         found: dict[ItemKey, RecalledItem] = {}
+        items = self._items(moment)
         for kind, ids in wanted.items():
-            found |= {(kind, item_id): item for item_id, item in (await self._items[kind].recalled(scope, ids)).items()}
+            found |= {(kind, item_id): item for item_id, item in (await items[kind].recalled(scope, ids)).items()}
         return found
 
     async def _dress(self, request: RecallRequest, hit: Hit) -> Recalled:
         match hit.item:
             case RecalledSpan(span=span):
                 return _dressed_span(span, hit)
+            case RecalledFact(fact=fact):
+                return _dressed_fact(fact, hit)
             case RecalledTurn() as turn:
                 before, after = None, None
                 if request.neighbours:
@@ -200,6 +213,21 @@ def _dressed_span(span: Span, hit: Hit) -> Recalled:
     )
 
 
+def _dressed_fact(fact: Fact, hit: Hit) -> Recalled:
+    return Recalled(
+        kind="fact",
+        id=fact.id,
+        key=fact.key,
+        pinned=fact.pinned,
+        valid_from=fact.valid_from,
+        valid_to=fact.valid_to,
+        text=fact.text,
+        created_at=fact.valid_from,
+        score=hit.score,
+        scores=hit.scores,
+    )
+
+
 def _search(
     index: ScopeIndex,
     request: RecallRequest,
@@ -209,6 +237,7 @@ def _search(
     *,
     now: datetime,
     use_words: bool,
+    passed_over: frozenset[ItemKey],
 ) -> _Searched:
     understood = understand(query, now=now, oldest=index.oldest, speakers=index.speakers)
     best = index.search(
@@ -219,6 +248,7 @@ def _search(
             since=request.since,
             until=_earliest(request.until, request.as_of),
             filter=part,
+            passed_over=passed_over,
         ),
         understood=understood,
         limit=request.limit,

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from shared.fact_messages import Fact
 from shared.memory_messages import Policy, RecallKind, Role, Span
 
 
@@ -100,8 +101,20 @@ class RecalledSpan:
         return self.span.until
 
 
+@dataclass(frozen=True, slots=True)
+class RecalledFact:
+    """A fact with its key."""
+
+    id: int
+    fact: Fact
+
+    @property
+    def created_at(self) -> datetime:
+        return self.fact.valid_from
+
+
 # What recall finds, in one form for each kind.
-RecalledItem = RecalledTurn | RecalledSpan
+RecalledItem = RecalledTurn | RecalledSpan | RecalledFact
 
 
 def speaker_of(role: str, name: str | None) -> str:

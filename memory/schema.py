@@ -112,7 +112,9 @@ _SPANS = (
 )
 
 # A fact never changes either: a new value of its key stands beside it, and `valid_to` and `replaced_by` say since when. One
-# that came with sources is `derived`: it goes when the last turn that it came from is forgotten.
+# that came with sources is `derived`: it goes when the last turn that it came from is forgotten. `content_hash` is of the
+# request, for retries under its id, and `text_hash` of the words alone, for duplicates. Facts without a key that
+# replace each other, as a correction does, share a `line`.
 _FACTS = (
     """
     CREATE TABLE facts (
@@ -120,12 +122,15 @@ _FACTS = (
         kind TEXT NOT NULL CHECK (kind IN ('fact', 'preference', 'instruction', 'event')), key TEXT, text TEXT NOT NULL,
         status TEXT NOT NULL CHECK (status IN ('active', 'pending', 'rejected')), pinned INTEGER NOT NULL DEFAULT 0,
         valid_from TEXT NOT NULL, valid_to TEXT, expires_at TEXT, replaced_by INTEGER REFERENCES facts ON DELETE SET NULL,
-        origin TEXT NOT NULL, derived INTEGER NOT NULL, content_hash BLOB NOT NULL, tokens INTEGER NOT NULL,
-        created_at TEXT NOT NULL, updated_at TEXT NOT NULL,
+        origin TEXT NOT NULL, derived INTEGER NOT NULL, content_hash BLOB NOT NULL, text_hash BLOB, line TEXT,
+        tokens INTEGER NOT NULL, created_at TEXT NOT NULL, updated_at TEXT NOT NULL,
         UNIQUE (tenant, fact_id)
     )
     """,
-    "CREATE INDEX facts_by_user ON facts (tenant, user_id, key, valid_to)",
+    "CREATE INDEX facts_by_user ON facts (tenant, user_id, key, valid_from)",
+    "CREATE INDEX facts_by_text ON facts (tenant, user_id, text_hash)",
+    "CREATE INDEX facts_by_line ON facts (line, valid_from)",
+    "CREATE INDEX facts_by_replacement ON facts (replaced_by)",
     """
     CREATE TABLE fact_sources (
         fact INTEGER NOT NULL REFERENCES facts ON DELETE CASCADE,
@@ -133,6 +138,7 @@ _FACTS = (
         PRIMARY KEY (fact, turn)
     ) WITHOUT ROWID
     """,
+    "CREATE INDEX ops_of_facts ON ops (item_id, seq) WHERE item_kind = 'fact'",
     "CREATE INDEX fact_sources_by_turn ON fact_sources (turn)",
 )
 

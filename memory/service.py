@@ -2,6 +2,7 @@
 answers a message, or raises a ServiceError."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from html import escape
 
 import structlog
@@ -11,6 +12,10 @@ from memory.compactor import Compactor
 from memory.context import Candidate, Found, assemble, document_room
 from memory.embeddings import Embeddings
 from memory.erasing import Erasing
+from memory.fact_context import held_candidates
+from memory.fact_extractor import FactExtractor
+from memory.fact_reading import HeldFact
+from memory.fact_service import FactService
 from memory.history import History
 from memory.indexes import ScopeIndexes
 from memory.recall import Recall
@@ -19,7 +24,10 @@ from memory.records import ItemKey, Scope, SessionRow
 from memory.settings import MemorySettings
 from memory.spans import Spans
 from memory.store import Store
-from shared.errors import FieldError, InvalidFields, NotFound, Unavailable, invalid
+from shared.errors import Conflict, FieldError, InvalidFields, NotFound, Unavailable, invalid
+from shared.fact_messages import ExtractAnswer, ExtractRequest
+from shared.forgetting_messages import ForgetRequest
+from shared.keys import Principal
 from shared.memory_messages import (
     AppendAnswer,
     AppendRequest,
@@ -28,6 +36,7 @@ from shared.memory_messages import (
     ContextAnswer,
     ContextRequest,
     DocumentSource,
+    EraseReport,
     RecallAnswer,
     RecallRequest,
     Session,
@@ -74,10 +83,13 @@ class MemoryService:
         spans: Spans,
         compactor: Compactor,
         erasing: Erasing,
+        facts: FactService,
+        extractor: FactExtractor | None,
         documents: RetrievalClient,
         registry: CollectorRegistry,
     ) -> None:
-        """`documents` is a client without a key of its own: it asks with the caller's."""
+        """`documents` is a client without a key of its own: it asks with the caller's. Without a language model there is no
+        `extractor`."""
         self.settings = settings
         self.store = store
         self.snapshots = snapshots
@@ -88,6 +100,8 @@ class MemoryService:
         self._recalled = recalled
         self._spans = spans
         self._compactor = compactor
+        self.facts = facts
+        self._extractor = extractor
         self._documents = documents
         self.erasing = erasing
         self._turns = Counter("diptych_turns", "Turns appended.", ["status"], registry=registry)
@@ -115,6 +129,11 @@ class MemoryService:
         return await self.store.session_page(
             tenant, user_id=query.user_id, agent_id=query.agent_id, cursor=query.cursor, limit=query.limit
         )
+
+    async def erase_fact(self, principal: Principal, fact_id: str) -> EraseReport:
+        """As forgetting erases. Raises NotFound."""
+        await self.facts.record(principal.tenant, fact_id)
+        return await self.erasing.forget(principal, ForgetRequest(ids=[fact_id], dry_run=False))
 
     async def append(self, tenant: str, session_id: str, request: AppendRequest) -> AppendAnswer:
         """Returns once the turns are durable; they can be recalled from then on, by meaning a moment later."""
@@ -144,6 +163,13 @@ class MemoryService:
         now = await self.store.describe(row)
         return CompactAnswer(spans_created=created, turns_folded=folded, tail_tokens=now.tail_tokens)
 
+    async def extract(self, tenant: str, session_id: str, request: ExtractRequest) -> ExtractAnswer:
+        """Raises Conflict where no language model is configured."""
+        row = await self.store.session(tenant, session_id)
+        if self._extractor is None:
+            raise Conflict("no language model is configured; set llm_url and llm_model")
+        return await self._extractor.extract(row, request)
+
     async def recall(self, tenant: str, request: RecallRequest) -> RecallAnswer:
         return await self._recall.recall(tenant, request)
 
@@ -162,10 +188,13 @@ class MemoryService:
             in_tail = {(session.id, turn.seq) for turn in tail} if session else set()
             recalled, is_lexical = await self._recalled.candidates(scope, request, query, known=in_tail)
         spans = await self._spans.outermost(session.id, as_of=request.as_of) if session else []
+        instructions, facts = held_candidates(*await self._held_facts(tenant, request, session))
         found = Found(
             tail=[_tail_candidate(request.session_id or "", turn) for turn in reversed(tail)],
             recalled=recalled,
             spans=[span_candidate(span, (span.first_seq,)) for span in reversed(spans)],
+            instructions=instructions,
+            facts=facts,
         )
         # Documents last, because they are packed to the room that the others leave.
         room = document_room(found, max_tokens=request.max_tokens)
@@ -181,6 +210,8 @@ class MemoryService:
         """Of all tenants, so only for who may administer the server."""
         counts, problems = await self._history.problems()
         problems += await self._spans.problems()
+        counts["facts"], wrong = await self.facts.reading.problems()
+        problems += wrong
         findings = [Finding(where="sqlite", problem=problem) for problem in problems]
         for scope in self._indexes.scopes:
             # The index first: what is appended in between is in the truth alone, and would be no difference.
@@ -221,6 +252,15 @@ class MemoryService:
         if session is None:
             return []
         return await self.store.tail(session, tokens_max=request.max_tokens, as_of=request.as_of)
+
+    async def _held_facts(
+        self, tenant: str, request: ContextRequest, session: SessionRow | None
+    ) -> tuple[list[HeldFact], list[HeldFact]]:
+        """Of the user who is named, or whose session it is."""
+        user_id = request.user_id or (session.user_id if session else None)
+        if user_id is None:
+            return [], []
+        return await self.facts.reading.held(tenant, user_id, request.as_of or datetime.now(UTC))
 
     async def _hits(
         self, request: ContextRequest, query: str | None, bearer: str | None, room: int

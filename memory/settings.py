@@ -1,10 +1,12 @@
 """Settings of the memory service. docs/OPERATIONS.md lists them with their reasons."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal, get_args
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
-from shared.settings import ServiceSettings
+from shared.settings import Names, ServiceSettings
+
+Approval = Literal["none", "extracted", "all"]
 
 
 class MemorySettings(ServiceSettings):
@@ -47,6 +49,13 @@ class MemorySettings(ServiceSettings):
         3600.0,
         gt=0,
         description="How often turns past a limit of retention are looked for. Looking reads every such session.",
+    )
+    facts_approval: Approval = Field(
+        "extracted",
+        description="Which facts wait for approval: `none`, those that a model `extracted` from turns, or `all`.",
+    )
+    facts_approval_tenants: Names = Field(
+        (), description="Tenants with another rule than facts_approval, as `TENANT=RULE` with commas between them."
     )
     llm_url: str | None = Field(
         None,
@@ -107,3 +116,17 @@ class MemorySettings(ServiceSettings):
         if tokens > info.data.get("llm_context_tokens", 0) / 4:
             raise ValueError("must leave three quarters of llm_context_tokens for reading and writing")
         return tokens
+
+    @field_validator("facts_approval_tenants")
+    @classmethod
+    def _check_rules(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for each in given:
+            tenant, _, rule = each.partition("=")
+            if not tenant or rule not in get_args(Approval):
+                raise ValueError(f"{each!r} is not TENANT=RULE, with a rule of {', '.join(get_args(Approval))}")
+        return given
+
+    @property
+    def approval_of_tenants(self) -> dict[str, Approval]:
+        parts = (each.partition("=") for each in self.facts_approval_tenants)
+        return {tenant: rule for tenant, _, rule in parts}  # type: ignore[misc]  # checked above

@@ -220,7 +220,7 @@ def quoted(part: str) -> str:
     return quote(part, safe="")
 
 
-def build(kind: type[StructT], **fields: Any) -> StructT:
+def build(kind: type[StructT], /, **fields: Any) -> StructT:
     """A request from keyword arguments, checked as the server would. Raises InvalidFields before anything is sent."""
     try:
         return msgspec.convert({name: value for name, value in fields.items() if value is not None}, kind)

@@ -27,8 +27,17 @@ from msgspec import Meta
 from shared.errors import Forbidden, SettingsError, Unauthenticated
 from shared.messages import Answer
 
-Scope = Literal["retrieval:read", "retrieval:write", "memory:read", "memory:write", "admin"]
-SCOPES: Final[tuple[Scope, ...]] = ("retrieval:read", "retrieval:write", "memory:read", "memory:write", "admin")
+Scope = Literal["retrieval:read", "retrieval:write", "memory:read", "memory:write", "memory:approve", "admin"]
+SCOPES: Final[tuple[Scope, ...]] = (
+    "retrieval:read",
+    "retrieval:write",
+    "memory:read",
+    "memory:write",
+    "memory:approve",
+    "admin",
+)
+# What a key gets that asks for none by name. An agent's own key must not approve what waits for approval.
+SCOPES_DEFAULT: Final[tuple[Scope, ...]] = SCOPES[:4]
 TenantName = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$(?!\n)")]
 DEFAULT_TENANT: Final = "default"
 # The service key's tenant. The leading underscore keeps it out of TenantName, so that no API key can ever share it.

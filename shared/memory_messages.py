@@ -10,7 +10,7 @@ from shared.retrieval_messages import Query, SearchMode
 
 Role = Literal["user", "assistant", "system", "tool"]
 PartKind = Literal["instruction", "fact", "summary", "turn", "recalled", "document"]
-RecallKind = Literal["turn", "span"]
+RecallKind = Literal["turn", "span", "fact"]
 Summarizer = Literal["extractive", "llm"]
 Name = Annotated[Text, Meta(max_length=256)]
 
@@ -211,7 +211,7 @@ class RecallRequest(Request, frozen=True, kw_only=True):
     user_id: Id | None = None
     session_id: Id | None = None
     agent_id: Id | None = None
-    kinds: Annotated[tuple[RecallKind, ...], Meta(min_length=1, max_length=3)] = ("turn",)
+    kinds: Annotated[tuple[RecallKind, ...], Meta(min_length=1, max_length=3)] = ("turn", "fact")
     since: Timestamp | None = None
     until: Timestamp | None = None
     as_of: Timestamp | None = None
@@ -233,12 +233,13 @@ class Recalled(Answer, frozen=True, kw_only=True):
     """A turn has `seq` and `role`; `before` and `after` are the turns around it, in order, when neighbours were asked for.
 
     A span has `level`, `first_seq`, `last_seq` and `since`, and opens to its turns by its id. Its `created_at` is when the
-    latest of them was said.
+    latest of them was said. A fact has `key`, `pinned`, `valid_from` and `valid_to`, and no session; its `created_at` is
+    when it came true.
     """
 
     kind: RecallKind
     id: str
-    session_id: str
+    session_id: str | None = None
     seq: int | None = None
     role: Role | None = None
     name: str | None = None
@@ -246,6 +247,10 @@ class Recalled(Answer, frozen=True, kw_only=True):
     first_seq: int | None = None
     last_seq: int | None = None
     since: datetime | None = None
+    key: str | None = None
+    pinned: bool | None = None
+    valid_from: datetime | None = None
+    valid_to: datetime | None = None
     text: str
     created_at: datetime
     score: float
@@ -311,6 +316,12 @@ class SpanSource(Answer, frozen=True, kw_only=True, tag="span", tag_field="type"
     last_seq: int
 
 
+class FactSource(Answer, frozen=True, kw_only=True, tag="fact", tag_field="type"):
+    """`GET /v1/facts/{fact_id}` has it with its history."""
+
+    fact_id: str
+
+
 class DocumentSource(Answer, frozen=True, kw_only=True, tag="document", tag_field="type"):
     collection: str
     document_id: str
@@ -323,7 +334,7 @@ class Part(Answer, frozen=True, kw_only=True):
     kind: PartKind
     text: str
     tokens: int
-    sources: list[TurnSource | SpanSource | DocumentSource]
+    sources: list[TurnSource | SpanSource | FactSource | DocumentSource]
 
 
 class ContextAnswer(Answer, frozen=True, kw_only=True):

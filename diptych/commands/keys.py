@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from diptych.console import EXIT_FAILED, EXIT_USAGE, Options, add_fields, err, json_option, out, show_json
-from shared.keys import DEFAULT_TENANT, SCOPES, KeyFile, Scope
+from shared.keys import DEFAULT_TENANT, SCOPES, SCOPES_DEFAULT, KeyFile, Scope
 
 
 @click.group()
@@ -23,13 +23,17 @@ def keys() -> None:
 @click.option("--tenant", default=DEFAULT_TENANT, show_default=True, help="Whose data the key opens.")
 @click.option("--name", default="", help="What the key is for.")
 @click.option(
-    "--scope", "scopes", multiple=True, type=click.Choice(SCOPES), help="Repeat for several. All but admin by default."
+    "--scope",
+    "scopes",
+    multiple=True,
+    type=click.Choice(SCOPES),
+    help="Repeat for several. By default reading and writing in both services.",
 )
 @json_option
 @click.pass_obj
 def create(options: Options, tenant: str, name: str, scopes: tuple[Scope, ...]) -> None:
     """Make a key and print it. It is shown this once; only its hash is kept."""
-    chosen = scopes or tuple(scope for scope in SCOPES if scope != "admin")
+    chosen = scopes or SCOPES_DEFAULT
     try:
         info, token = _file(options).create(tenant=tenant, name=name, scopes=chosen)
     except msgspec.ValidationError:

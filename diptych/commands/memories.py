@@ -7,7 +7,7 @@ import click
 from rich.markup import escape
 
 from diptych.console import Options, command, err, json_option, out, show_json
-from shared.memory_messages import RecallKind
+from shared.memory_messages import Recalled, RecallKind
 
 
 @click.command()
@@ -49,9 +49,9 @@ async def remember(
 @click.option(
     "--kind",
     "kinds",
-    type=click.Choice(["turn", "span"]),
+    type=click.Choice(["turn", "span", "fact"]),
     multiple=True,
-    default=["turn"],
+    default=["turn", "fact"],
     show_default=True,
     help="What to find; may be given several times.",
 )
@@ -96,7 +96,7 @@ async def recall(
     if answer.degraded:
         err.print("[yellow]retrieval is away: only words were compared[/]")
     for item in answer.items:
-        place = f"{item.session_id}#{item.seq or f'{item.first_seq}-{item.last_seq}'}"
+        place = _place(item)
         out.print(f"[green]{item.score:.3f}[/] [dim]{item.created_at:%Y-%m-%d %H:%M} {escape(place)}[/]")
         for turn in item.before or []:
             out.print(f"        [dim]{escape(turn.name or turn.role)}: {escape(turn.content)}[/]")
@@ -141,3 +141,13 @@ async def context(
     err.print(f"[dim]{answer.tokens} of {max_tokens} tokens, {len(answer.parts)} parts, omitted: {omitted}[/]")
     if answer.degraded:
         err.print("[yellow]retrieval is away: the context has no documents or compared only words[/]")
+
+
+def _place(item: Recalled) -> str:
+    match item.kind:
+        case "turn":
+            return f"{item.session_id}#{item.seq}"
+        case "span":
+            return f"{item.session_id}#{item.first_seq}-{item.last_seq}"
+        case "fact":
+            return f"fact {item.id}"

@@ -32,7 +32,7 @@ async def remember_and_fold(memory: RunningMemory) -> None:
     await vectors_filled(memory)
 
 
-def named(answer: RecallAnswer) -> list[tuple[str, str]]:
+def named(answer: RecallAnswer) -> list[tuple[str, str | None]]:
     return [(item.kind, item.session_id) for item in answer.items]
 
 

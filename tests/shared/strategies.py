@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from msgspec import inspect
 
-from shared import memory_messages, messages, retrieval_messages
+from shared import fact_messages, memory_messages, messages, retrieval_messages
 from shared.messages import ID_PATTERN, Answer, Request
 from shared.retrieval_messages import UploadForm
 from shared.vectors import Vector, Vectors
@@ -36,7 +36,7 @@ def message_kinds() -> list[type[msgspec.Struct]]:
     """Every message that travels in both encodings, requests and answers. A form does in neither."""
     found = {
         value
-        for module in (messages, retrieval_messages, memory_messages)
+        for module in (messages, retrieval_messages, memory_messages, fact_messages)
         for value in vars(module).values()
         if isinstance(value, type)
         and issubclass(value, (Request, Answer))
