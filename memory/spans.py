@@ -243,6 +243,11 @@ def _source(connection: sqlite3.Connection, session: int, first_seq: int, last_s
     return Source(lines, digest.digest())
 
 
+def source_hash(connection: sqlite3.Connection, session: int, first_seq: int, last_seq: int) -> bytes:
+    """Of what a span of level 0 over these turns is made from."""
+    return _source(connection, session, first_seq, last_seq).hash
+
+
 def _insert(connection: sqlite3.Connection, session: int, made: NewSpan) -> int:
     key = connection.execute(
         "INSERT INTO spans (session, span_id, level, first_seq, last_seq, since, until, text, ledger, tokens, source_tokens, "

@@ -22,6 +22,7 @@ from shared.memory_messages import (
     AppendedTurn,
     AppendRequest,
     Policy,
+    Role,
     Session,
     SessionSpec,
     Turn,
@@ -234,7 +235,7 @@ def session_row(row: Sequence[Any]) -> SessionRow:
 
 def _append_turn(connection: sqlite3.Connection, row: SessionRow, turn: TurnIn, now: str, path: str) -> AppendedTurn:
     turn_id = turn.id or uuid.uuid4().hex
-    digest = hashlib.sha256(msgspec.json.encode((turn.role, turn.name, turn.content))).digest()
+    digest = content_hash(turn.role, turn.name, turn.content)
     found = connection.execute(
         "SELECT seq, content_hash FROM turns WHERE session = ? AND turn_id = ?", (row.id, turn_id)
     ).fetchone()
@@ -266,6 +267,11 @@ def _append_turn(connection: sqlite3.Connection, row: SessionRow, turn: TurnIn, 
     record_op(connection, "add", item_id)
     connection.execute("INSERT INTO pending (item_kind, item_id) VALUES ('turn', ?)", (item_id,))
     return AppendedTurn(id=turn_id, seq=seq, status="stored")
+
+
+def content_hash(role: Role, name: str | None, content: str) -> bytes:
+    """Tells whether two turns of the same id are the same."""
+    return hashlib.sha256(msgspec.json.encode((role, name, content))).digest()
 
 
 def _describe(connection: sqlite3.Connection, session: int) -> Session:

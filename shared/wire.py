@@ -5,6 +5,7 @@ to us, and then through msgspec's conversion, so that both encodings are checked
 """
 
 import re
+from collections.abc import Iterator
 from typing import Any, Final, TypeVar
 
 import msgpack
@@ -97,6 +98,26 @@ def _unpack(data: bytes) -> Any:
         raise Malformed("the body is nested too deeply") from error
     except (msgpack.UnpackException, ValueError) as error:
         raise Malformed(f"the body is not valid MessagePack: {error or type(error).__name__}") from error
+
+
+class MessagePackFrames:
+    """Finds where objects end that stand one after another in bytes that come in parts."""
+
+    def __init__(self) -> None:
+        # Whoever feeds it bounds what it holds.
+        self._unpacker = msgpack.Unpacker(max_buffer_size=0)
+
+    def ends(self, part: bytes) -> Iterator[int]:
+        """Counted from the first byte of all. Raises Malformed."""
+        self._unpacker.feed(part)
+        while True:
+            try:
+                self._unpacker.skip()
+            except msgpack.OutOfData:
+                return
+            except (msgpack.UnpackException, ValueError) as error:
+                raise Malformed(f"the body is not valid MessagePack: {error or type(error).__name__}") from error
+            yield self._unpacker.tell()
 
 
 def _refuse_extension(code: int, _data: bytes) -> Any:

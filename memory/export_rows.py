@@ -1,0 +1,159 @@
+"""The truth as the records of an export, one at a time, in the order of the format. Blocking: for the thread of a view.
+
+Cursors are open one in another and are read as far as the stream has come, so a memory of any size takes the room of a row.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from shared.memory_messages import LedgerItem, Policy
+from shared.memory_records import (
+    ExportedFact,
+    ExportedSession,
+    ExportedSpan,
+    ExportedTurn,
+    ExportScope,
+    FactTurn,
+)
+from shared.vectors import Vector
+
+Exported = ExportedSession | ExportedTurn | ExportedSpan | ExportedFact
+
+_SESSION = (
+    "SELECT id, session_id, user_id, agent_id, title, policy, metadata, last_seq, tail_from, created_at, updated_at "
+    "FROM sessions WHERE tenant = ?"
+)
+_VECTOR = "LEFT JOIN vectors v ON v.item_kind = ? AND v.item_id = item.id AND v.model = ?"
+_TURN = (
+    "SELECT item.turn_id, item.seq, item.role, item.content, item.name, item.created_at, item.stored_at, item.metadata, "
+    f"v.vector FROM turns item {_VECTOR} WHERE item.session = ? ORDER BY item.seq"
+)
+_SPAN = (
+    "SELECT item.span_id, item.level, item.first_seq, item.last_seq, above.span_id, item.since, item.until, item.text, "
+    "item.ledger, item.tokens, item.source_tokens, item.turns, item.summarizer, item.source_hash, item.created_at, v.vector "
+    f"FROM spans item LEFT JOIN spans above ON above.id = item.parent {_VECTOR} WHERE item.session = ? ORDER BY item.id"
+)
+_FACT = (
+    "SELECT item.id, item.fact_id, item.user_id, item.kind, item.key, item.text, item.status, item.pinned, item.valid_from, "
+    "item.valid_to, item.expires_at, next.fact_id, item.origin, item.derived, item.content_hash, item.created_at, "
+    f"item.updated_at, v.vector FROM facts item LEFT JOIN facts next ON next.id = item.replaced_by {_VECTOR} "
+    "WHERE item.tenant = ?"
+)
+_SOURCES = (
+    "SELECT s.session_id, t.turn_id FROM fact_sources f JOIN turns t ON t.id = f.turn JOIN sessions s ON s.id = t.session "
+    "WHERE f.fact = ? ORDER BY s.session_id, t.seq"
+)
+
+
+def exported(connection: sqlite3.Connection, tenant: str, scope: ExportScope, model: str) -> Iterator[Exported]:
+    """`model` is what vectors are exported of; none are where it is empty."""
+    for session, record in _sessions(connection, tenant, scope):
+        yield record
+        yield from _turns(connection, session, record.id, model)
+        yield from _spans(connection, session, record.id, model)
+    if scope.session_id is None:  # facts are a user's, and no session's
+        yield from _facts(connection, tenant, scope, model)
+
+
+def _sessions(connection: sqlite3.Connection, tenant: str, scope: ExportScope) -> Iterator[tuple[int, ExportedSession]]:
+    given = {name: value for name in ("user_id", "session_id") if (value := getattr(scope, name)) is not None}
+    condition = "".join(f" AND {name} = ?" for name in given)
+    for row in connection.execute(f"{_SESSION}{condition} ORDER BY session_id", (tenant, *given.values())):
+        yield (
+            row[0],
+            ExportedSession(
+                id=row[1],
+                user_id=row[2],
+                agent_id=row[3],
+                title=row[4],
+                policy=msgspec.json.decode(row[5], type=Policy),
+                metadata=msgspec.json.decode(row[6]),
+                last_seq=row[7],
+                tail_from=row[8],
+                created_at=_time(row[9]),
+                updated_at=_time(row[10]),
+            ),
+        )
+
+
+def _turns(connection: sqlite3.Connection, session: int, session_id: str, model: str) -> Iterator[ExportedTurn]:
+    for row in connection.execute(_TURN, ("turn", model, session)):
+        yield ExportedTurn(
+            session_id=session_id,
+            id=row[0],
+            seq=row[1],
+            role=row[2],
+            content=row[3],
+            name=row[4],
+            created_at=_time(row[5]),
+            stored_at=_time(row[6]),
+            metadata=msgspec.json.decode(row[7]),
+            vector=_vector(row[8]),
+        )
+
+
+def _spans(connection: sqlite3.Connection, session: int, session_id: str, model: str) -> Iterator[ExportedSpan]:
+    for row in connection.execute(_SPAN, ("span", model, session)):
+        yield ExportedSpan(
+            session_id=session_id,
+            id=row[0],
+            level=row[1],
+            first_seq=row[2],
+            last_seq=row[3],
+            parent_id=row[4],
+            since=_time(row[5]),
+            until=_time(row[6]),
+            text=row[7],
+            ledger=msgspec.json.decode(row[8], type=list[LedgerItem]),
+            tokens=row[9],
+            source_tokens=row[10],
+            turns=row[11],
+            summarizer=row[12],
+            source_hash=row[13].hex(),
+            created_at=_time(row[14]),
+            vector=_vector(row[15]),
+        )
+
+
+def _facts(connection: sqlite3.Connection, tenant: str, scope: ExportScope, model: str) -> Iterator[ExportedFact]:
+    """In the order in which they came, so that a fact stands before the one that replaced it."""
+    condition = "" if scope.user_id is None else " AND item.user_id = ?"
+    owner = () if scope.user_id is None else (scope.user_id,)
+    for row in connection.execute(f"{_FACT}{condition} ORDER BY item.id", ("fact", model, tenant, *owner)):
+        yield ExportedFact(
+            id=row[1],
+            user_id=row[2],
+            kind=row[3],
+            key=row[4],
+            text=row[5],
+            status=row[6],
+            pinned=bool(row[7]),
+            valid_from=_time(row[8]),
+            valid_to=_time_or_none(row[9]),
+            expires_at=_time_or_none(row[10]),
+            replaced_by=row[11],
+            origin=row[12],
+            derived=bool(row[13]),
+            content_hash=row[14].hex(),
+            sources=[FactTurn(session_id=each[0], turn_id=each[1]) for each in connection.execute(_SOURCES, (row[0],))],
+            created_at=_time(row[15]),
+            updated_at=_time(row[16]),
+            vector=_vector(row[17]),
+        )
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def _time_or_none(text: str | None) -> datetime | None:
+    return None if text is None else _time(text)
+
+
+def _vector(raw: Any) -> Vector | None:
+    return None if raw is None else Vector(np.frombuffer(raw, dtype="<f4"))

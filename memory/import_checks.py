@@ -1,0 +1,87 @@
+"""What every record of an import must be, beyond its type: the limits that an append has too. Pure."""
+
+from memory.settings import MemorySettings
+from shared.errors import InvalidFields, invalid
+from shared.memory_records import (
+    ExportedFact,
+    ExportedSession,
+    ExportedSpan,
+    ExportedTurn,
+    ExportHeader,
+    MemoryRecord,
+)
+from shared.memory_stream import in_record
+from shared.metadata import check_metadata
+from shared.vectors import Vector
+
+_ONE_USER = "the stream holds the memory of several users, which cannot become one's: export each by itself"
+
+
+class ImportChecks:
+    """Takes every record in turn."""
+
+    def __init__(self, settings: MemorySettings, *, user_id: str | None) -> None:
+        self._settings = settings
+        self._user_id = user_id
+        self._seen_user: str | None = None
+        self._dimensions: int | None = None
+        self._header: ExportHeader | None = None
+        self.records = 0
+
+    @property
+    def header(self) -> ExportHeader:
+        if self._header is None:
+            raise AssertionError("a stream that was read to its end has a header")
+        return self._header
+
+    def take(self, number: int, record: MemoryRecord) -> None:
+        """Raises InvalidFields that names the record."""
+        self.records = number
+        try:
+            self._check(record)
+        except InvalidFields as error:
+            if error.errors[0].path.startswith("$"):
+                raise in_record(error, number) from error
+            raise
+
+    def _check(self, record: MemoryRecord) -> None:
+        match record:
+            case ExportHeader():
+                self._header = record
+            case ExportedSession():
+                check_metadata(record.metadata, path="$.metadata", bytes_max=self._settings.metadata_bytes_max)
+                if record.policy.tail_tokens_keep > record.policy.tail_tokens_max:
+                    raise invalid("$.policy.tail_tokens_keep", "must not be larger than tail_tokens_max")
+                self._check_user(record.user_id)
+            case ExportedTurn():
+                self._check_turn(record)
+                self._check_vector(record.vector)
+            case ExportedSpan():
+                self._check_vector(record.vector)
+            case ExportedFact():
+                self._check_user(record.user_id)
+                self._check_vector(record.vector)
+
+    def _check_turn(self, turn: ExportedTurn) -> None:
+        limit = self._settings.turn_characters_max
+        if len(turn.content) > limit:
+            message = f"{len(turn.content)} characters; at most {limit} are accepted (turn_characters_max)"
+            raise invalid("$.content", message)
+        check_metadata(turn.metadata, path="$.metadata", bytes_max=self._settings.metadata_bytes_max)
+
+    def _check_user(self, user_id: str | None) -> None:
+        if user_id is None or self._user_id is None:
+            return
+        if self._seen_user not in {None, user_id}:
+            raise invalid("query.user_id", _ONE_USER)
+        self._seen_user = user_id
+
+    def _check_vector(self, vector: Vector | None) -> None:
+        """One model makes vectors of one length, and a recall index relies on it."""
+        if vector is None:
+            return
+        if not (self.header.vectors and self.header.model):
+            raise invalid("$.vector", "the header says that there are no vectors")
+        if self._dimensions not in {None, len(vector.array)}:
+            raise invalid("$.vector", f"has {len(vector.array)} numbers, and those before it {self._dimensions}")
+        self._dimensions = len(vector.array)

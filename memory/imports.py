@@ -1,0 +1,148 @@
+"""An import: received whole, checked whole, and only then written.
+
+The body is put into a file without a name as it comes, however long it is, while its records are checked. A stream that was
+cut off, changed, or has a record that nobody would accept, changes nothing. Then its sessions and facts are written, some in
+each transaction, so that appends of others go on in between: an import that is interrupted here is repeated from the start,
+and finds what it had done.
+"""
+
+import asyncio
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Final
+
+import structlog
+
+from memory.embeddings import Embeddings
+from memory.import_checks import ImportChecks
+from memory.import_facts import ImportFacts
+from memory.import_records import Records, SessionParts, Tally
+from memory.import_sessions import ImportSessions
+from memory.settings import MemorySettings
+from memory.transfers import Transfers
+from shared.database import Database
+from shared.errors import TooLarge
+from shared.memory_records import (
+    ExportedFact,
+    ExportedSession,
+    ImportQuery,
+    ImportReport,
+    MemoryRecord,
+)
+from shared.memory_stream import MemoryStreamReader
+from shared.routes import Incoming
+
+log = structlog.get_logger()
+
+# In one transaction, unless one session has more. A commit waits for the disk; a long transaction keeps appends waiting.
+_RECORDS_PER_COMMIT: Final = 1000
+_READ_BYTES: Final = 256 * 1024
+
+
+class _RollBack(Exception):  # noqa: N818 - not an error: it ends the transactions of a dry run
+    pass
+
+
+class Imports:
+    def __init__(
+        self, database: Database, settings: MemorySettings, embeddings: Embeddings, transfers: Transfers
+    ) -> None:
+        self._database = database
+        self._settings = settings
+        self._embeddings = embeddings
+        self._transfers = transfers
+
+    async def run(self, tenant: str, query: ImportQuery, incoming: Incoming) -> ImportReport:
+        """Raises Malformed, InvalidFields or TooLarge with nothing written, and Overloaded."""
+        with self._transfers.slot():
+            spool = await asyncio.to_thread(_open_spool, self._settings.directory)
+            try:
+                checks = await self._receive(incoming, spool, query)
+                return await self._write(tenant, query, checks, spool, incoming.media)
+            finally:
+                await asyncio.to_thread(spool.close)
+
+    async def _receive(self, incoming: Incoming, spool: IO[bytes], query: ImportQuery) -> ImportChecks:
+        checks = ImportChecks(self._settings, user_id=query.user_id)
+        reader = self._reader(incoming.media)
+
+        def take(part: bytes) -> int:
+            for number, record in reader.feed(part):
+                checks.take(number, record)
+            spool.write(part)
+            return spool.tell()
+
+        async for part in incoming.parts:
+            size = await asyncio.to_thread(take, part)
+            if size > self._settings.import_bytes_max:
+                limit = self._settings.import_bytes_max
+                raise TooLarge(f"the stream is larger than {limit} bytes (import_bytes_max); export user by user")
+        reader.close()
+        return checks
+
+    async def _write(
+        self, tenant: str, query: ImportQuery, checks: ImportChecks, spool: IO[bytes], media: str
+    ) -> ImportReport:
+        model = checks.header.model if checks.header.vectors and checks.header.model else ""
+        if model and not query.dry_run:
+            await self._embeddings.adopt(model)
+        tally = Tally()
+        sessions = ImportSessions(tenant, user_id=query.user_id, model=model, tally=tally)
+        facts = ImportFacts(tenant, user_id=query.user_id, sessions=sessions.created, tally=tally)
+        records = await asyncio.to_thread(lambda: Records(_spooled(spool, self._reader(media))))
+
+        def unit(connection: sqlite3.Connection) -> None:
+            _write_some(connection, records, sessions, facts)
+            if query.dry_run:
+                raise _RollBack
+
+        while records.next is not None:
+            try:
+                await self._database.write(unit)
+            except _RollBack:
+                continue
+            self._embeddings.wake()
+        log.info("imported", dry_run=query.dry_run, created=dict(tally.created), refused=dict(tally.refused))
+        return ImportReport(
+            dry_run=query.dry_run,
+            records=checks.records,
+            sessions=tally.counts("session"),
+            turns=tally.counts("turn"),
+            spans=tally.counts("span"),
+            facts=tally.counts("fact"),
+            vectors=tally.vectors,
+            conflicts=tally.conflicts,
+        )
+
+    def _reader(self, media: str) -> MemoryStreamReader:
+        return MemoryStreamReader(media, record_bytes_max=self._settings.import_record_bytes_max)
+
+
+def _open_spool(directory: Path) -> IO[bytes]:
+    """Beside the database, because a machine's folder for temporary files may be small, or its memory."""
+    return tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 - closed by whoever asked for it
+
+
+def _spooled(spool: IO[bytes], reader: MemoryStreamReader) -> Iterator[tuple[int, MemoryRecord]]:
+    spool.seek(0)
+    while part := spool.read(_READ_BYTES):
+        yield from reader.feed(part)
+
+
+def _write_some(connection: sqlite3.Connection, records: Records, sessions: ImportSessions, facts: ImportFacts) -> None:
+    first = last = 0
+    while records.next is not None and last - first < _RECORDS_PER_COMMIT:
+        last, record = records.next
+        first = first or last
+        records.skip()
+        match record:
+            case ExportedSession():
+                parts = SessionParts(records)
+                sessions.put(connection, last, record, parts)
+                last += parts.turn_count + parts.span_count
+            case ExportedFact():
+                facts.put(connection, last, record)
+    if records.next is None:
+        facts.link(connection)
