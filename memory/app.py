@@ -11,8 +11,10 @@ from aiohttp import web
 from memory import VERSION
 from memory.compactor import Compactor
 from memory.embeddings import Embeddings
+from memory.exports import Exports
 from memory.handlers import ROUTES
 from memory.history import History
+from memory.imports import Imports
 from memory.indexes import ScopeIndexes
 from memory.recall import Recall
 from memory.schema import migrations
@@ -21,6 +23,7 @@ from memory.settings import MemorySettings
 from memory.spans import Spans
 from memory.store import Store
 from memory.summaries import Summaries
+from memory.transfers import Transfers
 from memory.turns import Turns
 from shared.database import Database
 from shared.retrieval_client import RetrievalClient
@@ -75,6 +78,7 @@ async def _start(app: web.Application, settings: MemorySettings, stack: AsyncExi
     compactor = Compactor(spans, Summaries(open_pool(stack, 1, name="summarize")), settings, registry=registry)
     await compactor.start()
     stack.push_async_callback(compactor.close)
+    transfers = Transfers(settings.transfers_in_flight_max)
     app[SERVICE] = MemoryService(
         settings,
         store=store,
@@ -85,6 +89,8 @@ async def _start(app: web.Application, settings: MemorySettings, stack: AsyncExi
         recall=recall,
         spans=spans,
         compactor=compactor,
+        exports=Exports(database, transfers),
+        imports=Imports(database, settings, embeddings, transfers),
         documents=documents_client,
         registry=registry,
     )

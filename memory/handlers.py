@@ -23,9 +23,10 @@ from shared.memory_messages import (
     TurnPage,
     TurnsQuery,
 )
+from shared.memory_records import MEMORY_RECORDS, ExportQuery, ImportQuery, ImportReport
 from shared.messages import Info
 from shared.operating import OPERATING_ROUTES
-from shared.routes import Call, Route
+from shared.routes import Call, Incoming, Records, Route
 
 _SESSION = "/v1/sessions/{session}"
 
@@ -87,6 +88,16 @@ async def context(service: MemoryService, call: Call[ContextRequest, None]) -> C
     return await service.context(call.principal.tenant, call.body, call.bearer)
 
 
+async def export_memory(service: MemoryService, call: Call[None, ExportQuery]) -> Records:
+    if call.query.everything:
+        call.principal.require("admin")
+    return await service.export(call.principal.tenant, call.query)
+
+
+async def import_memory(service: MemoryService, call: Call[Incoming, ImportQuery]) -> ImportReport:
+    return await service.import_memory(call.principal.tenant, call.query, call.body)
+
+
 def _read(method: str, path: str, summary: str, handler: Any, answer: type, **more: Any) -> Route:
     return Route(
         method=method, path=path, summary=summary, handler=handler, scope="memory:read", answers={200: answer}, **more
@@ -127,5 +138,25 @@ ROUTES = (
     _read("POST", "/v1/recall", "Find turns by meaning, words and time", recall, RecallAnswer, body=RecallRequest),
     _read(
         "POST", "/v1/context", "Assemble a context within a token budget", context, ContextAnswer, body=ContextRequest
+    ),
+    Route(
+        method="GET",
+        path="/v1/export",
+        summary="The memory of a user, a session or the whole tenant, as a stream of records",
+        handler=export_memory,
+        scope="memory:read",
+        answers={},
+        query=ExportQuery,
+        gives_records=MEMORY_RECORDS,
+    ),
+    _write(
+        "POST",
+        "/v1/import",
+        "Take in what was exported, once",
+        import_memory,
+        ImportReport,
+        query=ImportQuery,
+        takes_records=MEMORY_RECORDS,
+        takes_long=True,
     ),
 )

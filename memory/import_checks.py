@@ -24,15 +24,10 @@ class ImportChecks:
         self._settings = settings
         self._user_id = user_id
         self._seen_user: str | None = None
-        self._dimensions: int | None = None
-        self._header: ExportHeader | None = None
+        # Of the vectors that come along: what they are of, empty where there are none, and how long each is.
+        self.model = ""
+        self.dimensions: int | None = None
         self.records = 0
-
-    @property
-    def header(self) -> ExportHeader:
-        if self._header is None:
-            raise AssertionError("a stream that was read to its end has a header")
-        return self._header
 
     def take(self, number: int, record: MemoryRecord) -> None:
         """Raises InvalidFields that names the record."""
@@ -47,7 +42,7 @@ class ImportChecks:
     def _check(self, record: MemoryRecord) -> None:
         match record:
             case ExportHeader():
-                self._header = record
+                self.model = record.model if record.vectors and record.model else ""
             case ExportedSession():
                 check_metadata(record.metadata, path="$.metadata", bytes_max=self._settings.metadata_bytes_max)
                 if record.policy.tail_tokens_keep > record.policy.tail_tokens_max:
@@ -80,8 +75,8 @@ class ImportChecks:
         """One model makes vectors of one length, and a recall index relies on it."""
         if vector is None:
             return
-        if not (self.header.vectors and self.header.model):
+        if not self.model:
             raise invalid("$.vector", "the header says that there are no vectors")
-        if self._dimensions not in {None, len(vector.array)}:
-            raise invalid("$.vector", f"has {len(vector.array)} numbers, and those before it {self._dimensions}")
-        self._dimensions = len(vector.array)
+        if self.dimensions not in {None, len(vector.array)}:
+            raise invalid("$.vector", f"has {len(vector.array)} numbers, and those before it {self.dimensions}")
+        self.dimensions = len(vector.array)

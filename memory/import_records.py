@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Literal
 
 from shared.memory_records import (
     CONFLICTS_SHOWN_MAX,
@@ -32,7 +33,7 @@ class Tally:
 
     def refuse(self, number: int, record: ExportedSession | ExportedFact, error: Refused) -> None:
         if len(self.conflicts) < CONFLICTS_SHOWN_MAX:
-            kind = "session" if isinstance(record, ExportedSession) else "fact"
+            kind: Literal["session", "fact"] = "session" if isinstance(record, ExportedSession) else "fact"
             self.conflicts.append(ImportConflict(record=number, type=kind, id=record.id, message=str(error)))
 
     def counts(self, kind: str) -> ImportCounts:

@@ -41,8 +41,8 @@ _RECORDS_PER_COMMIT: Final = 1000
 _READ_BYTES: Final = 256 * 1024
 
 
-class _RollBack(Exception):  # noqa: N818 - not an error: it ends the transactions of a dry run
-    pass
+class _RollBack(Exception):
+    """No error: it ends the transactions of a dry run."""
 
 
 class Imports:
@@ -85,9 +85,7 @@ class Imports:
     async def _write(
         self, tenant: str, query: ImportQuery, checks: ImportChecks, spool: IO[bytes], media: str
     ) -> ImportReport:
-        model = checks.header.model if checks.header.vectors and checks.header.model else ""
-        if model and not query.dry_run:
-            await self._embeddings.adopt(model)
+        model = await self._usable_model(checks, query)
         tally = Tally()
         sessions = ImportSessions(tenant, user_id=query.user_id, model=model, tally=tally)
         facts = ImportFacts(tenant, user_id=query.user_id, sessions=sessions.created, tally=tally)
@@ -116,13 +114,27 @@ class Imports:
             conflicts=tally.conflicts,
         )
 
+    async def _usable_model(self, checks: ImportChecks, query: ImportQuery) -> str:
+        """What the vectors that came along are of; empty where they are none, or not as long as those that are here."""
+        model = checks.model
+        if not model:
+            return ""
+        if not query.dry_run:
+            await self._embeddings.adopt(model)
+        found = await self._database.read(
+            lambda connection: connection.execute(
+                "SELECT length(vector) FROM vectors WHERE model = ? LIMIT 1", (model,)
+            ).fetchone()
+        )
+        return model if found is None or found[0] == 4 * (checks.dimensions or 0) else ""
+
     def _reader(self, media: str) -> MemoryStreamReader:
         return MemoryStreamReader(media, record_bytes_max=self._settings.import_record_bytes_max)
 
 
 def _open_spool(directory: Path) -> IO[bytes]:
     """Beside the database, because a machine's folder for temporary files may be small, or its memory."""
-    return tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 - closed by whoever asked for it
+    return tempfile.TemporaryFile(dir=directory)
 
 
 def _spooled(spool: IO[bytes], reader: MemoryStreamReader) -> Iterator[tuple[int, MemoryRecord]]:

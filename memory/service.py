@@ -11,7 +11,9 @@ from prometheus_client import CollectorRegistry, Counter
 from memory.compactor import Compactor
 from memory.context import Candidate, Found, assemble, document_room
 from memory.embeddings import Embeddings
+from memory.exports import Exports
 from memory.history import History
+from memory.imports import Imports
 from memory.indexes import ScopeIndexes
 from memory.recall import Recall
 from memory.records import RecalledTurn, Scope, SessionRow, speaker_of
@@ -42,11 +44,13 @@ from shared.memory_messages import (
     TurnSource,
     TurnsQuery,
 )
+from shared.memory_records import ExportQuery, ImportQuery, ImportReport
 from shared.messages import CheckReport, Finding
 from shared.metadata import check_metadata
 from shared.paging import Page
 from shared.retrieval_client import RetrievalClient
 from shared.retrieval_messages import QUERY_LENGTH_MAX, Hit
+from shared.routes import Incoming, Records
 from shared.snapshots import Snapshots
 
 log = structlog.get_logger()
@@ -75,6 +79,8 @@ class MemoryService:
         recall: Recall,
         spans: Spans,
         compactor: Compactor,
+        exports: Exports,
+        imports: Imports,
         documents: RetrievalClient,
         registry: CollectorRegistry,
     ) -> None:
@@ -88,6 +94,8 @@ class MemoryService:
         self._recall = recall
         self._spans = spans
         self._compactor = compactor
+        self._exports = exports
+        self._imports = imports
         self._documents = documents
         self._turns = Counter("diptych_turns", "Turns appended.", ["status"], registry=registry)
 
@@ -175,6 +183,20 @@ class MemoryService:
             max_tokens=request.max_tokens,
             degraded=is_lexical or is_missing,
         )
+
+    async def export(self, tenant: str, query: ExportQuery) -> Records:
+        """Raises InvalidFields, and NotFound for a session that is not there."""
+        given = [query.user_id is not None, query.session_id is not None, query.everything]
+        if sum(given) != 1:
+            raise invalid("query.user_id", "give one of user_id, session_id and everything=true: whose memory it is")
+        if query.session_id is not None:
+            await self.store.session(tenant, query.session_id)
+        return Records(lambda media: self._exports.parts(tenant, query, media))
+
+    async def import_memory(self, tenant: str, query: ImportQuery, incoming: Incoming) -> ImportReport:
+        report = await self._imports.run(tenant, query, incoming)
+        self._compactor.wake()
+        return report
 
     async def check(self) -> CheckReport:
         """Of all tenants, so only for who may administer the server."""

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from shared.settings import ServiceSettings
+from shared.settings import MIB, ServiceSettings
 
 
 class MemorySettings(ServiceSettings):
@@ -42,5 +42,18 @@ class MemorySettings(ServiceSettings):
         gt=0,
         le=1,
         description="A span's own tokens as a share of its turns'. Less loses identifiers, more saves little.",
+    )
+    transfers_in_flight_max: int = Field(
+        4,
+        ge=1,
+        description="Exports and imports at once; the next is answered 429. Each holds a snapshot open, or a file on disk.",
+    )
+    import_record_bytes_max: int = Field(
+        16 * MIB, ge=1024, description="Largest record of an import. One at a time is held in memory."
+    )
+    import_bytes_max: int = Field(
+        8192 * MIB,
+        ge=1024,
+        description="Largest import. It stands in a file beside the database until it has been checked whole.",
     )
     candidates: int = Field(100, ge=10, le=1000, description="Candidates that each leg of a recall gives to fusion.")

@@ -37,7 +37,7 @@ async def _parts_of(request: web.Request) -> AsyncIterator[bytes]:
         except TimeoutError as error:
             raise Malformed(f"nothing more of the body came for {_SILENCE_S:g} s") from error
         except (web.RequestPayloadError, aiohttp.ClientError, ConnectionError) as error:
-            raise Malformed(f"the body broke off: {error or type(error).__name__}") from error
+            raise Malformed(f"the body broke off: {str(error) or type(error).__name__}") from error
         if not part:
             return
         yield part
