@@ -9,7 +9,6 @@ Printed: time to take the vectors in, to build the lists, searches meanwhile, re
 percentiles of one search with 100 candidates, filters, resident memory, the snapshot, and a restart from it.
 """
 
-import json
 import tempfile
 import threading
 import time
@@ -18,9 +17,21 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.report import (
+    Machine,
+    OtherWork,
+    Percentiles,
+    as_json,
+    percentiles,
+    print_results,
+    table_of,
+    this_machine,
+    write_results,
+)
 from retrieval.dense import DenseIndex
 from retrieval.dense_files import load, save
 from retrieval.dense_plan import VectorStorage
@@ -37,6 +48,33 @@ NEAREST = 10
 CANDIDATES = 100
 STEP = 2000
 SHARES = (0.5, 0.1, 0.01, 0.001)
+
+
+class Searches(msgspec.Struct, frozen=True, kw_only=True):
+    """`keeps` is the share of the vectors that a filter keeps; `recall_at_10` is against a plain scan of these."""
+
+    keeps: float
+    plan: str
+    recall_at_10: float
+    ms: Percentiles
+
+
+class Million(msgspec.Struct, frozen=True, kw_only=True):
+    """`resident_mib` is what the index added to the process; `probes` lists of all `lists` are looked at in a search."""
+
+    machine: Machine
+    vectors: int
+    storage: str
+    take_in_s: float
+    build_s: float
+    lists: int
+    probes: int
+    resident_mib: int
+    snapshot_s: float
+    snapshot_mib: int
+    restart_to_first_answer_s: float
+    beside_build_ms: Percentiles
+    searches: list[Searches]
 
 
 def make_vectors(count: int, seed: int) -> Float32Array:
@@ -61,13 +99,6 @@ def resident_mib() -> float:
     return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1]) / 1024
 
 
-def percentiles(times_s: list[float]) -> dict[str, float]:
-    return {
-        name: round(float(np.percentile(times_s, share)) * 1000, 3)
-        for name, share in (("p50_ms", 50), ("p95_ms", 95), ("p99_ms", 99))
-    }
-
-
 def timed(work: Callable[[], Any]) -> float:
     started = time.perf_counter()
     work()
@@ -84,8 +115,8 @@ def fill(index: DenseIndex, count: int) -> None:
             index.apply(VectorChanges(first, list(range(first, first + len(some))), some, []))
 
 
-def build(index: DenseIndex, queries: Float32Array) -> dict[str, Any]:
-    """As the service builds: in a thread of low priority, while searches go on."""
+def build(index: DenseIndex, queries: Float32Array) -> tuple[float, Percentiles]:
+    """As the service builds: in a thread of low priority, while searches go on. Seconds, and what these searches took."""
 
     def work() -> None:
         lower_priority()
@@ -99,7 +130,7 @@ def build(index: DenseIndex, queries: Float32Array) -> dict[str, Any]:
         query = queries[len(times_s) % len(queries)]
         times_s.append(timed(lambda query=query: index.search(query, CANDIDATES)))  # type: ignore[misc]
         time.sleep(0.05)
-    return {"build_s": round(time.perf_counter() - started, 1), "searches_meanwhile": percentiles(times_s)}
+    return round(time.perf_counter() - started, 1), percentiles([1000.0 * each for each in times_s])
 
 
 def exact(index: DenseIndex, query: Float32Array, ids: NDArray[np.int64]) -> set[int]:
@@ -107,19 +138,20 @@ def exact(index: DenseIndex, query: Float32Array, ids: NDArray[np.int64]) -> set
     return set(sorted(scores, key=lambda chunk_id: -scores[chunk_id])[:NEAREST])
 
 
-def measure(index: DenseIndex, queries: Float32Array, allowed: NDArray[np.int64] | None) -> dict[str, Any]:
+def measure(index: DenseIndex, queries: Float32Array, allowed: NDArray[np.int64] | None) -> Searches:
     ids = np.arange(1, len(index) + 1, dtype=np.int64) if allowed is None else allowed
-    found, times_s = 0, list[float]()
+    found, times_ms = 0, list[float]()
     for query in queries:
         started = time.perf_counter()
         hits = index.search(query, CANDIDATES, allowed)
-        times_s.append(time.perf_counter() - started)
+        times_ms.append((time.perf_counter() - started) * 1000.0)
         found += len(set(list(hits)[:NEAREST]) & exact(index, query, ids))
-    return {
-        "plan": index.plan(None if allowed is None else len(allowed)),
-        "recall_at_10": round(found / (len(queries) * min(NEAREST, len(ids))), 4),
-        **percentiles(times_s),
-    }
+    return Searches(
+        keeps=len(ids) / len(index),
+        plan=index.plan(None if allowed is None else len(allowed)),
+        recall_at_10=round(found / (len(queries) * min(NEAREST, len(ids))), 4),
+        ms=percentiles(times_ms),
+    )
 
 
 def restart(directory: Path, storage: VectorStorage, query: Float32Array) -> float:
@@ -130,38 +162,79 @@ def restart(directory: Path, storage: VectorStorage, query: Float32Array) -> flo
     return time.perf_counter() - started
 
 
-def run(count: int, storage: VectorStorage) -> dict[str, Any]:
-    queries = make_vectors(QUERIES, seed=0)
+def run(count: int, storage: VectorStorage) -> Million:
+    watch, queries = OtherWork(), make_vectors(QUERIES, seed=0)
     before_mib = resident_mib()
     index = DenseIndex(DIMENSIONS, storage=storage)
-    result: dict[str, Any] = {
-        "vectors": count,
-        "storage": storage,
-        "take_in_s": round(timed(lambda: fill(index, count)), 1),
-    }
-    result |= build(index, queries)
-    lists = index.state.lists
-    result |= {"lists": lists and len(lists.centroids), "probes": lists and lists.probes}
-    result["resident_mib"] = round(resident_mib() - before_mib)
+    take_in_s = timed(lambda: fill(index, count))
+    build_s, beside_build = build(index, queries)
+    resident = round(resident_mib() - before_mib)
+    searches = [measure(index, queries, None)]
     dice = np.random.default_rng(5)
-    result["unfiltered"] = measure(index, queries, None)
     for share in SHARES:
         allowed = np.sort(dice.choice(count, round(share * count), replace=False)).astype(np.int64) + 1
-        result[f"filter_keeps_{share:g}"] = measure(index, queries, allowed)
+        searches.append(measure(index, queries, allowed))
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder)
-        result["snapshot_s"] = round(timed(lambda: save(directory, index, "made")), 2)
-        result["snapshot_mib"] = round(sum(file.stat().st_size for file in directory.iterdir()) / 2**20)
-        result["restart_to_first_answer_s"] = round(restart(directory, storage, queries[0]), 2)
-    return result
+        snapshot_s = timed(lambda: save(directory, index, "made"))
+        snapshot_mib = round(sum(file.stat().st_size for file in directory.iterdir()) / 2**20)
+        restart_s = restart(directory, storage, queries[0])
+    lists = index.state.lists
+    return Million(
+        machine=msgspec.structs.replace(this_machine(), other_work=watch.share()),
+        vectors=count,
+        storage=storage,
+        take_in_s=round(take_in_s, 1),
+        build_s=build_s,
+        lists=len(lists.centroids) if lists else 0,
+        probes=lists.probes if lists else 0,
+        resident_mib=resident,
+        snapshot_s=round(snapshot_s, 2),
+        snapshot_mib=snapshot_mib,
+        restart_to_first_answer_s=round(restart_s, 2),
+        beside_build_ms=beside_build,
+        searches=searches,
+    )
+
+
+def show(found: Million) -> None:
+    beside = found.beside_build_ms
+    once = table_of(
+        ("storage", "take in s", "build s", "lists", "probes", "resident MiB", "snapshot MiB", "write s", "restart s"),
+        [
+            (
+                found.storage,
+                *(str(each) for each in (found.take_in_s, found.build_s, found.lists, found.probes)),
+                *(str(each) for each in (found.resident_mib, found.snapshot_mib, found.snapshot_s)),
+                str(found.restart_to_first_answer_s),
+            )
+        ],
+    )
+    rows = [(f"{each.keeps:.2%}", each.plan, f"{each.recall_at_10:.4f}", *_columns(each.ms)) for each in found.searches]
+    searches = table_of(
+        ("kept", "plan", "recall@10", "p50 ms", "p95 ms", "p99 ms"),
+        [*rows, ("all, beside the build", "", "", *_columns(beside))],
+        texts=2,
+    )
+    print_results(found.machine, {f"{found.vectors:,} vectors": once, f"{CANDIDATES} candidates": searches})
+
+
+def _columns(ms: Percentiles) -> tuple[str, str, str]:
+    return f"{ms.p50:.2f}", f"{ms.p95:.2f}", f"{ms.p99:.2f}"
 
 
 @click.command()
 @click.option("--vectors", default=1_000_000, show_default=True, type=click.IntRange(1000))
 @click.option("--storage", default="float32", show_default=True, type=click.Choice(["float32", "float16"]))
-def main(vectors: int, storage: VectorStorage) -> None:
-    """Measure the dense index and its snapshots, and print one JSON document."""
-    click.echo(json.dumps(run(vectors, storage), indent=2))
+@click.option("--json", "show_json", is_flag=True, help="Print the results as JSON instead of tables.")
+def main(vectors: int, storage: VectorStorage, show_json: bool) -> None:  # noqa: FBT001 - click's flag
+    """Measure the dense index and its snapshots. The results are also written to benchmarks/results."""
+    found = run(vectors, storage)
+    write_results(f"million-{storage}", found)
+    if show_json:
+        click.echo(as_json(found))
+    else:
+        show(found)
 
 
 if __name__ == "__main__":

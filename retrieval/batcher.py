@@ -1,4 +1,5 @@
-"""One queue in front of one model. Requests that wait together share a batch.
+"""One queue in front of one model, which computes a batch at a time or several side by side. Requests that wait together
+share a batch.
 
 Queries go before documents, and documents go in small batches, so that a search waits at most for one batch of an ingest.
 Texts of like length go together (batching.py), since a batch is padded to its longest.
@@ -28,6 +29,8 @@ log = structlog.get_logger()
 
 # Enough to find texts of like length among, few enough to sort for each batch. Grows with the batch, to be able to fill it.
 _LOOK_AHEAD_TEXTS: Final = 64
+# What `model_threads` may be.
+_THREADS_MAX: Final = 256
 
 _Key = tuple[TextKind, str]
 
@@ -56,7 +59,7 @@ class EmbedMetrics:
 
 
 class Batcher:
-    """`load` is called in the model's thread at `start`; until it returns, texts wait in the queue."""
+    """`load` is called in a thread at `start`; until it returns, texts wait in the queue."""
 
     def __init__(
         self,
@@ -75,7 +78,8 @@ class Batcher:
         self._cache: OrderedDict[str, Float32Array] = OrderedDict()
         self._cache_entries = cache_entries
         self._metrics = metrics
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+        # One loads the model. There are never more than batches at once.
+        self._threads = ThreadPoolExecutor(_THREADS_MAX, thread_name_prefix="model")
         self._queued_reported = 0
         self._queues: dict[TextKind, deque[_Work]] = {"query": deque(), "document": deque()}
         self._pending: dict[_Key, _Work] = {}
@@ -85,7 +89,7 @@ class Batcher:
 
     def start(self) -> None:
         loop = asyncio.get_running_loop()
-        self._loaded = asyncio.ensure_future(loop.run_in_executor(self._thread, self._load))
+        self._loaded = asyncio.ensure_future(loop.run_in_executor(self._threads, self._load))
         self._task = loop.create_task(self._run(), name="embed-batches")
 
     async def close(self) -> None:
@@ -93,7 +97,7 @@ class Batcher:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
-        await asyncio.get_running_loop().run_in_executor(None, self._thread.shutdown)
+        await asyncio.get_running_loop().run_in_executor(None, self._threads.shutdown)
         self._give_up(Unavailable("the service is shutting down", retry_after_s=1.0))
 
     def _give_up(self, error: Unavailable) -> None:
@@ -174,14 +178,18 @@ class Batcher:
             return self._loaded.result()
         log.warning("model_not_loaded", error=str(error))
         self.failure = error
-        self._thread.shutdown(wait=False)  # another one will load it, if it is asked for again
+        self._threads.shutdown(wait=False)  # another one will load it, if it is asked for again
         self._give_up(Unavailable(f"the model could not be loaded: {error}", retry_after_s=1.0))
         return None
 
     async def _run(self) -> None:
         embedder = await self._once_loaded()
-        if embedder is None:
-            return
+        if embedder is not None:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(embedder.batches_at_once):
+                    group.create_task(self._embed_batches(embedder), name="embed-batches")
+
+    async def _embed_batches(self, embedder: Embedder) -> None:
         while True:
             batch = self._next_batch(embedder.tokens_max)
             if not batch:
@@ -196,7 +204,7 @@ class Batcher:
         started = loop.time()
         try:
             texts = [work.key[1] for work in batch]
-            vectors = await loop.run_in_executor(self._thread, embedder.embed, texts, kind)
+            vectors = await loop.run_in_executor(self._threads, embedder.embed, texts, kind)
         except Exception as error:  # a worker's loop: the batch fails, the queue lives
             log.exception("embed_failed", texts=len(batch))
             for work in batch:

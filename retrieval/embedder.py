@@ -19,11 +19,14 @@ _BATCH_TEXTS_MAX: Final = 64
 
 
 class Embedder(Protocol):
-    """Not thread-safe, but for `token_starts`: one thread embeds, others may count tokens meanwhile."""
+    """Up to `batches_at_once` threads may embed side by side, and others may count tokens meanwhile."""
 
     name: str
     dimensions: int
     tokens_max: int
+
+    @property
+    def batches_at_once(self) -> int: ...
 
     @property
     def backend(self) -> str: ...
@@ -43,6 +46,8 @@ class Embedder(Protocol):
 class SentenceTransformerEmbedder:
     backend: Final = "torch"
     precision: Final = "fp32"
+    # Its tokenizer is not to be shared between threads, and one batch has all of torch's own.
+    batches_at_once: Final = 1
 
     def __init__(self, name: str, location: str, *, threads: int) -> None:
         """Loads the model: seconds, in a thread. `threads` 0 is all cores. Raises SettingsError where there is none."""

@@ -15,6 +15,7 @@ _WORD = re.compile(r"\w+|[^\w\s]")
 class HashEmbedder:
     backend = "hash"
     precision = "fp32"
+    batches_at_once = 1
 
     def __init__(self, *, name: str = "hash", dimensions: int = 64, tokens_max: int = 254) -> None:
         self.name = name

@@ -1,7 +1,7 @@
-"""The models that this server may embed with, each with a queue and a thread of its own (batcher.py).
+"""The models that this server may embed with, each with a queue and threads of its own (batcher.py).
 
 Who runs the server names them, because a name may be a path and each costs memory; callers may only choose among them. The
-default one is loaded at the start, another one by its first use. They compute side by side: in one thread, queries of a
+default one is loaded at the start, another one by its first use. They compute side by side: with one queue, queries of a
 small model would wait for whole batches of a large one that is being built beside it.
 """
 

@@ -1,7 +1,12 @@
 """Embedding with ONNX Runtime: several times as fast as torch on a CPU, and started in a fifth of a second. The only
 importer of onnxruntime.
+
+Each batch has one thread, and as many batches are computed at once as there are cores for them. Two threads for one batch
+wait for each other at every operator: on two cores that way gave 53 texts a second where this one gives 78, and a query took
+4.5 ms where it takes 3.0 (int8, no spinning).
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -46,7 +51,8 @@ class OnnxEmbedder:
         self.dimensions = encoder.dimensions
         self._inputs = EncoderInputs(encoder)
         self.tokens_max = self._inputs.tokens_max
-        self._session = _open(converted_model(encoder, name, precision, models_dir), threads)
+        self.batches_at_once = threads or os.cpu_count() or 1
+        self._session = _open(converted_model(encoder, name, precision, models_dir), threads=1)
 
     def embed(self, texts: Sequence[str], kind: TextKind) -> Float32Array:
         return _run(self._session, *self._inputs.encode(texts, kind))[0]

@@ -24,6 +24,8 @@ _GROUP_CHANNELS: Final = 128
 
 class OpenVinoEmbedder:
     backend: Final = "openvino"
+    # It has one request, with memory of its own.
+    batches_at_once: Final = 1
 
     def __init__(
         self, encoder: SentenceEncoder, *, name: str, precision: "Precision", models_dir: Path, threads: int

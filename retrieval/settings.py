@@ -29,7 +29,9 @@ class RetrievalSettings(ServiceSettings):
     embedding_precision: Precision = Field(
         "auto", description="`int8` or `fp32`. `auto` is int8 where the processor computes it exactly."
     )
-    model_threads: int = Field(0, ge=0, le=256, description="Threads of the model for one batch; 0 is all cores.")
+    model_threads: int = Field(
+        0, ge=0, le=256, description="Cores for the model, with ONNX Runtime a batch on each; 0 is all of them."
+    )
     document_characters_max: int = Field(
         4_000_000, ge=1, description="Longest text of one document, about 2,000 pages. Split longer ones."
     )

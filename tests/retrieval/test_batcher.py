@@ -20,8 +20,9 @@ from tests.harness import WAIT_S, until
 class GatedEmbedder(HashEmbedder):
     """Holds each batch until it is let through, so that a test decides what waits together."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, batches_at_once: int = 1) -> None:
         super().__init__()
+        self.batches_at_once = batches_at_once
         self.batches: list[tuple[TextKind, list[str]]] = []
         self._gate = threading.Semaphore(0)
 
@@ -86,6 +87,24 @@ async def test_what_waits_together_shares_a_batch_and_queries_go_first() -> None
         await asyncio.gather(first, *waiting)
 
     assert embedder.batches == [("document", ["first"]), ("query", ["q1", "q2"]), ("document", ["d1", "d2"])]
+
+
+async def test_a_model_that_computes_two_batches_at_once_is_given_two() -> None:
+    embedder = GatedEmbedder(batches_at_once=2)
+    async with batching(embedder, batch_tokens=8) as batcher:
+        texts = [f"number {number} of several" for number in range(4)]
+        waiting = asyncio.create_task(batcher.embed(texts, "document"))
+        await batches(embedder, 2)
+        assert len(embedder.batches) == 2
+        query = asyncio.create_task(batcher.embed(["asked"], "query"))
+        await asyncio.sleep(0)
+        embedder.let(1)
+        await batches(embedder, 3)
+        embedder.let(4)
+        vectors = await asyncio.gather(waiting, query)
+
+    assert [kind for kind, _ in embedder.batches] == ["document", "document", "query", "document", "document"]
+    np.testing.assert_array_equal(vectors[0], HashEmbedder().embed(texts, "document"))
 
 
 async def test_vectors_come_back_in_the_order_of_the_texts() -> None:
