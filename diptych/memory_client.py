@@ -4,7 +4,7 @@ import uuid
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
 from contextlib import aclosing
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -29,13 +29,11 @@ from shared.memory_messages import (
     TurnPage,
     TurnsQuery,
 )
-from shared.memory_records import ExportQuery, ImportQuery, ImportReport, MemoryRecord
+from shared.memory_records import ExportQuery, ImportReport, MemoryRecord
 from shared.memory_stream import NDJSON, MemoryStreamReader
 from shared.retrieval_messages import SearchMode
 
 URL_DEFAULT = "http://127.0.0.1:7802"
-# A server may have been told to take longer turns than it does by default.
-_RECORD_BYTES_MAX: Final = 1024 * 1024 * 1024
 
 
 class MemoryClient(ServiceClient):
@@ -110,40 +108,31 @@ class MemoryClient(ServiceClient):
         self,
         *,
         user_id: str | None = None,
-        session_id: str | None = None,
         everything: bool = False,
         vectors: bool = False,
         media: str = NDJSON,
     ) -> AsyncGenerator[bytes, None]:
-        """A memory as it is kept in a file: of a user, of a session, or with the scope admin of the whole tenant.
+        """A memory as it is kept in a file: of a user, or with the scope admin of the whole tenant.
 
-        Only the last bytes say that it is whole: `import_bytes`, or a `MemoryStreamReader`, tells one that was cut off.
+        Only the last record says that it is whole: `import_bytes`, or a `MemoryStreamReader`, tells one that was cut off.
         """
-        query = ExportQuery(user_id=user_id, session_id=session_id, everything=everything, vectors=vectors)
+        query = ExportQuery(user_id=user_id, everything=everything, vectors=vectors)
         async with aclosing(self._download("/v1/export", query, media)) as parts:
             async for part in parts:
                 yield part
 
     async def export_records(self, **options: Any) -> AsyncGenerator[MemoryRecord, None]:
         """As `export_bytes`, record by record. Raises Malformed at the end where it was cut off."""
-        reader = MemoryStreamReader(options.setdefault("media", MSGPACK), record_bytes_max=_RECORD_BYTES_MAX)
+        reader = MemoryStreamReader(options.setdefault("media", MSGPACK))
         async with aclosing(self.export_bytes(**options)) as parts:
             async for part in parts:
                 for _, record in reader.feed(part):
                     yield record
         reader.close()
 
-    async def import_bytes(
-        self,
-        parts: AsyncIterable[bytes],
-        *,
-        user_id: str | None = None,
-        dry_run: bool = False,
-        media: str = NDJSON,
-    ) -> ImportReport:
-        """Takes in what was exported, once; with `user_id` as that user's. Never retried here, but safe to repeat."""
-        query = ImportQuery(user_id=user_id, dry_run=dry_run)
-        return await self._upload("/v1/import", query, parts, media, ImportReport)
+    async def import_bytes(self, parts: AsyncIterable[bytes], *, media: str = NDJSON) -> ImportReport:
+        """Takes in what was exported, once. Never retried here, but safe to repeat."""
+        return await self._upload("/v1/import", parts, media, ImportReport)
 
     async def recall(
         self,

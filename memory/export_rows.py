@@ -4,7 +4,7 @@ Cursors are open one in another and are read as far as the stream has come, so a
 """
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -17,16 +17,13 @@ from shared.memory_records import (
     ExportedSession,
     ExportedSpan,
     ExportedTurn,
-    ExportScope,
     FactTurn,
 )
 from shared.vectors import Vector
 
-Exported = ExportedSession | ExportedTurn | ExportedSpan | ExportedFact
-
 _SESSION = (
-    "SELECT id, session_id, user_id, agent_id, title, policy, metadata, last_seq, tail_from, created_at, updated_at "
-    "FROM sessions WHERE tenant = ?"
+    "SELECT item.id, item.session_id, item.user_id, item.agent_id, item.title, item.policy, item.metadata, item.last_seq, "
+    "item.tail_from, item.created_at, item.updated_at FROM sessions item WHERE item.tenant = ?"
 )
 _VECTOR = "LEFT JOIN vectors v ON v.item_kind = ? AND v.item_id = item.id AND v.model = ?"
 _TURN = (
@@ -50,35 +47,34 @@ _SOURCES = (
 )
 
 
-def exported(connection: sqlite3.Connection, tenant: str, scope: ExportScope, model: str) -> Iterator[Exported]:
-    """`model` is what vectors are exported of; none are where it is empty."""
-    for session, record in _sessions(connection, tenant, scope):
-        yield record
-        yield from _turns(connection, session, record.id, model)
-        yield from _spans(connection, session, record.id, model)
-    if scope.session_id is None:  # facts are a user's, and no session's
-        yield from _facts(connection, tenant, scope, model)
+def exported(
+    connection: sqlite3.Connection, tenant: str, user_id: str | None, model: str
+) -> Iterator[ExportedSession | ExportedTurn | ExportedSpan | ExportedFact]:
+    """A user's, or the whole tenant's. `model` is what vectors are exported of; none are where it is empty."""
+    condition, owner = ("", ()) if user_id is None else (" AND item.user_id = ?", (user_id,))
+    for row in connection.execute(f"{_SESSION}{condition} ORDER BY item.session_id", (tenant, *owner)):
+        session = _session(row)
+        yield session
+        yield from _turns(connection, row[0], session.id, model)
+        yield from _spans(connection, row[0], session.id, model)
+    # In the order in which they came.
+    for row in connection.execute(f"{_FACT}{condition} ORDER BY item.id", ("fact", model, tenant, *owner)):
+        yield _fact(connection, row)
 
 
-def _sessions(connection: sqlite3.Connection, tenant: str, scope: ExportScope) -> Iterator[tuple[int, ExportedSession]]:
-    given = {name: value for name in ("user_id", "session_id") if (value := getattr(scope, name)) is not None}
-    condition = "".join(f" AND {name} = ?" for name in given)
-    for row in connection.execute(f"{_SESSION}{condition} ORDER BY session_id", (tenant, *given.values())):
-        yield (
-            row[0],
-            ExportedSession(
-                id=row[1],
-                user_id=row[2],
-                agent_id=row[3],
-                title=row[4],
-                policy=msgspec.json.decode(row[5], type=Policy),
-                metadata=msgspec.json.decode(row[6]),
-                last_seq=row[7],
-                tail_from=row[8],
-                created_at=_time(row[9]),
-                updated_at=_time(row[10]),
-            ),
-        )
+def _session(row: Sequence[Any]) -> ExportedSession:
+    return ExportedSession(
+        id=row[1],
+        user_id=row[2],
+        agent_id=row[3],
+        title=row[4],
+        policy=msgspec.json.decode(row[5], type=Policy),
+        metadata=msgspec.json.decode(row[6]),
+        last_seq=row[7],
+        tail_from=row[8],
+        created_at=_time(row[9]),
+        updated_at=_time(row[10]),
+    )
 
 
 def _turns(connection: sqlite3.Connection, session: int, session_id: str, model: str) -> Iterator[ExportedTurn]:
@@ -120,31 +116,27 @@ def _spans(connection: sqlite3.Connection, session: int, session_id: str, model:
         )
 
 
-def _facts(connection: sqlite3.Connection, tenant: str, scope: ExportScope, model: str) -> Iterator[ExportedFact]:
-    """In the order in which they came, so that a fact stands before the one that replaced it."""
-    condition = "" if scope.user_id is None else " AND item.user_id = ?"
-    owner = () if scope.user_id is None else (scope.user_id,)
-    for row in connection.execute(f"{_FACT}{condition} ORDER BY item.id", ("fact", model, tenant, *owner)):
-        yield ExportedFact(
-            id=row[1],
-            user_id=row[2],
-            kind=row[3],
-            key=row[4],
-            text=row[5],
-            status=row[6],
-            pinned=bool(row[7]),
-            valid_from=_time(row[8]),
-            valid_to=_time_or_none(row[9]),
-            expires_at=_time_or_none(row[10]),
-            replaced_by=row[11],
-            origin=row[12],
-            derived=bool(row[13]),
-            content_hash=row[14].hex(),
-            sources=[FactTurn(session_id=each[0], turn_id=each[1]) for each in connection.execute(_SOURCES, (row[0],))],
-            created_at=_time(row[15]),
-            updated_at=_time(row[16]),
-            vector=_vector(row[17]),
-        )
+def _fact(connection: sqlite3.Connection, row: Sequence[Any]) -> ExportedFact:
+    return ExportedFact(
+        id=row[1],
+        user_id=row[2],
+        kind=row[3],
+        key=row[4],
+        text=row[5],
+        status=row[6],
+        pinned=bool(row[7]),
+        valid_from=_time(row[8]),
+        valid_to=_time_or_none(row[9]),
+        expires_at=_time_or_none(row[10]),
+        replaced_by=row[11],
+        origin=row[12],
+        derived=bool(row[13]),
+        content_hash=row[14].hex(),
+        sources=[FactTurn(session_id=each[0], turn_id=each[1]) for each in connection.execute(_SOURCES, (row[0],))],
+        created_at=_time(row[15]),
+        updated_at=_time(row[16]),
+        vector=_vector(row[17]),
+    )
 
 
 def _time(text: str) -> datetime:

@@ -5,13 +5,13 @@ Writers go on meanwhile, and nothing of what they write is in it.
 
 import sqlite3
 from collections.abc import AsyncGenerator, Iterator
-from datetime import UTC, datetime
 from typing import Final
 
 from memory.export_rows import exported
+from memory.made_vectors import MadeVectors
 from memory.transfers import Transfers
 from shared.database import Database
-from shared.memory_records import FORMAT_VERSION, ExportHeader, ExportQuery, ExportScope
+from shared.memory_records import FORMAT_VERSION, ExportHeader, ExportQuery
 from shared.memory_stream import MemoryStreamWriter
 
 # One hop to the thread and one write to the socket for so much.
@@ -46,17 +46,14 @@ def _parts(connection: sqlite3.Connection, tenant: str, query: ExportQuery, medi
 def _encoded(
     connection: sqlite3.Connection, tenant: str, query: ExportQuery, writer: MemoryStreamWriter
 ) -> Iterator[bytes]:
-    scope = ExportScope(user_id=query.user_id, session_id=query.session_id)
-    found = connection.execute("SELECT value FROM state WHERE name = 'model'").fetchone()
-    model = found[0] if found and query.vectors else ""
-    yield writer.header(
-        ExportHeader(
-            version=FORMAT_VERSION,
-            exported_at=datetime.now(UTC),
-            scope=scope,
-            model=found[0] if found else None,
-            vectors=bool(model),
-        )
+    made = MadeVectors.read(connection)
+    model = made.model if query.vectors else ""
+    header = ExportHeader(
+        version=FORMAT_VERSION,
+        user_id=query.user_id,
+        model=model or None,
+        embed_text=made.embed_text if model else None,
     )
-    for record in exported(connection, tenant, scope, model):
+    yield writer.write(header)
+    for record in exported(connection, tenant, query.user_id, model):
         yield writer.write(record)

@@ -23,7 +23,7 @@ from shared.memory_messages import (
     TurnPage,
     TurnsQuery,
 )
-from shared.memory_records import MEMORY_RECORDS, ExportQuery, ImportQuery, ImportReport
+from shared.memory_records import MEMORY_RECORDS, ExportQuery, ImportReport
 from shared.messages import Info
 from shared.operating import OPERATING_ROUTES
 from shared.routes import Call, Incoming, Records, Route
@@ -91,11 +91,11 @@ async def context(service: MemoryService, call: Call[ContextRequest, None]) -> C
 async def export_memory(service: MemoryService, call: Call[None, ExportQuery]) -> Records:
     if call.query.everything:
         call.principal.require("admin")
-    return await service.export(call.principal.tenant, call.query)
+    return service.export(call.principal.tenant, call.query)
 
 
-async def import_memory(service: MemoryService, call: Call[Incoming, ImportQuery]) -> ImportReport:
-    return await service.import_memory(call.principal.tenant, call.query, call.body)
+async def import_memory(service: MemoryService, call: Call[Incoming, None]) -> ImportReport:
+    return await service.import_memory(call.principal.tenant, call.body)
 
 
 def _read(method: str, path: str, summary: str, handler: Any, answer: type, **more: Any) -> Route:
@@ -142,7 +142,7 @@ ROUTES = (
     Route(
         method="GET",
         path="/v1/export",
-        summary="The memory of a user, a session or the whole tenant, as a stream of records",
+        summary="The memory of a user or of the whole tenant, as a stream of records",
         handler=export_memory,
         scope="memory:read",
         answers={},
@@ -155,7 +155,6 @@ ROUTES = (
         "Take in what was exported, once",
         import_memory,
         ImportReport,
-        query=ImportQuery,
         takes_records=MEMORY_RECORDS,
         takes_long=True,
     ),

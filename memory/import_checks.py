@@ -14,18 +14,15 @@ from shared.memory_stream import in_record
 from shared.metadata import check_metadata
 from shared.vectors import Vector
 
-_ONE_USER = "the stream holds the memory of several users, which cannot become one's: export each by itself"
-
 
 class ImportChecks:
     """Takes every record in turn."""
 
-    def __init__(self, settings: MemorySettings, *, user_id: str | None) -> None:
+    def __init__(self, settings: MemorySettings) -> None:
         self._settings = settings
-        self._user_id = user_id
-        self._seen_user: str | None = None
         # Of the vectors that come along: what they are of, empty where there are none, and how long each is.
         self.model = ""
+        self.embed_text = ""
         self.dimensions: int | None = None
         self.records = 0
 
@@ -35,26 +32,20 @@ class ImportChecks:
         try:
             self._check(record)
         except InvalidFields as error:
-            if error.errors[0].path.startswith("$"):
-                raise in_record(error, number) from error
-            raise
+            raise in_record(error, number) from error
 
     def _check(self, record: MemoryRecord) -> None:
         match record:
             case ExportHeader():
-                self.model = record.model if record.vectors and record.model else ""
+                self.model, self.embed_text = record.model or "", record.embed_text or ""
             case ExportedSession():
                 check_metadata(record.metadata, path="$.metadata", bytes_max=self._settings.metadata_bytes_max)
                 if record.policy.tail_tokens_keep > record.policy.tail_tokens_max:
                     raise invalid("$.policy.tail_tokens_keep", "must not be larger than tail_tokens_max")
-                self._check_user(record.user_id)
             case ExportedTurn():
                 self._check_turn(record)
                 self._check_vector(record.vector)
-            case ExportedSpan():
-                self._check_vector(record.vector)
-            case ExportedFact():
-                self._check_user(record.user_id)
+            case ExportedSpan() | ExportedFact():
                 self._check_vector(record.vector)
 
     def _check_turn(self, turn: ExportedTurn) -> None:
@@ -63,13 +54,6 @@ class ImportChecks:
             message = f"{len(turn.content)} characters; at most {limit} are accepted (turn_characters_max)"
             raise invalid("$.content", message)
         check_metadata(turn.metadata, path="$.metadata", bytes_max=self._settings.metadata_bytes_max)
-
-    def _check_user(self, user_id: str | None) -> None:
-        if user_id is None or self._user_id is None:
-            return
-        if self._seen_user not in {None, user_id}:
-            raise invalid("query.user_id", _ONE_USER)
-        self._seen_user = user_id
 
     def _check_vector(self, vector: Vector | None) -> None:
         """One model makes vectors of one length, and a recall index relies on it."""

@@ -23,16 +23,12 @@ _RECALLED = frozenset({"turn"})
 
 
 class ImportSessions:
-    """Sessions into one tenant. With `user_id` they become that user's. `model` is what the vectors that come along are of,
-    empty where none do."""
+    """Sessions into one tenant. `model` is what the vectors that come along are of, empty where none are of use."""
 
-    def __init__(self, tenant: str, *, user_id: str | None, model: str, tally: Tally) -> None:
+    def __init__(self, tenant: str, *, model: str, tally: Tally) -> None:
         self._tenant = tenant
-        self._user_id = user_id
         self._model = model
         self._tally = tally
-        # By this import, or in a dry run as if: a fact may have come from them.
-        self.created: set[str] = set()
 
     def put(self, connection: sqlite3.Connection, number: int, session: ExportedSession, parts: SessionParts) -> None:
         """Takes all of its parts, whatever becomes of them."""
@@ -46,7 +42,6 @@ class ImportSessions:
         else:
             counts = self._tally.created if is_new else self._tally.unchanged
             if is_new:
-                self.created.add(session.id)
                 self._tally.vectors += vectors
         connection.execute("RELEASE session")
         parts.skip_rest()
@@ -54,17 +49,16 @@ class ImportSessions:
 
     def _put(self, connection: sqlite3.Connection, session: ExportedSession, parts: SessionParts) -> tuple[bool, int]:
         """Whether it is new, and how many of its vectors are used. Raises Refused."""
-        user_id = self._user_id or session.user_id
         found = connection.execute(
             "SELECT id, user_id, agent_id FROM sessions WHERE tenant = ? AND session_id = ?",
             (self._tenant, session.id),
         ).fetchone()
         if found is not None:
-            if (found[1], found[2]) != (user_id, session.agent_id):
+            if (found[1], found[2]) != (session.user_id, session.agent_id):
                 raise Refused("it is there already, and belongs to another user or agent")
             _compare_turns(connection, found[0], parts)
             return False, 0
-        key = self._insert(connection, session, user_id)
+        key = self._insert(connection, session)
         model = self._usable_model(connection)
         vectors = sum(_insert_turn(connection, key, turn, model) for turn in parts.turns())
         _insert_spans(connection, key, parts)
@@ -72,7 +66,7 @@ class ImportSessions:
         _check(connection, key, session)
         return True, vectors
 
-    def _insert(self, connection: sqlite3.Connection, session: ExportedSession, user_id: str | None) -> int:
+    def _insert(self, connection: sqlite3.Connection, session: ExportedSession) -> int:
         return _inserted(
             connection.execute(
                 "INSERT INTO sessions (tenant, session_id, user_id, agent_id, title, policy, metadata, last_seq, tail_from, "
@@ -80,7 +74,7 @@ class ImportSessions:
                 (
                     self._tenant,
                     session.id,
-                    user_id,
+                    session.user_id,
                     session.agent_id,
                     session.title,
                     _json(session.policy),

@@ -20,6 +20,7 @@ from memory.import_checks import ImportChecks
 from memory.import_facts import ImportFacts
 from memory.import_records import Records, SessionParts, Tally
 from memory.import_sessions import ImportSessions
+from memory.made_vectors import MadeVectors
 from memory.settings import MemorySettings
 from memory.transfers import Transfers
 from shared.database import Database
@@ -27,7 +28,6 @@ from shared.errors import TooLarge
 from shared.memory_records import (
     ExportedFact,
     ExportedSession,
-    ImportQuery,
     ImportReport,
     MemoryRecord,
 )
@@ -39,10 +39,8 @@ log = structlog.get_logger()
 # In one transaction, unless one session has more. A commit waits for the disk; a long transaction keeps appends waiting.
 _RECORDS_PER_COMMIT: Final = 1000
 _READ_BYTES: Final = 256 * 1024
-
-
-class _RollBack(Exception):
-    """No error: it ends the transactions of a dry run."""
+# Any text: how long its vector is says how long all are.
+_PROBE: Final = "vector"
 
 
 class Imports:
@@ -54,18 +52,18 @@ class Imports:
         self._embeddings = embeddings
         self._transfers = transfers
 
-    async def run(self, tenant: str, query: ImportQuery, incoming: Incoming) -> ImportReport:
+    async def run(self, tenant: str, incoming: Incoming) -> ImportReport:
         """Raises Malformed, InvalidFields or TooLarge with nothing written, and Overloaded."""
         with self._transfers.slot():
             spool = await asyncio.to_thread(_open_spool, self._settings.directory)
             try:
-                checks = await self._receive(incoming, spool, query)
-                return await self._write(tenant, query, checks, spool, incoming.media)
+                checks = await self._receive(incoming, spool)
+                return await self._write(tenant, checks, spool, incoming.media)
             finally:
                 await asyncio.to_thread(spool.close)
 
-    async def _receive(self, incoming: Incoming, spool: IO[bytes], query: ImportQuery) -> ImportChecks:
-        checks = ImportChecks(self._settings, user_id=query.user_id)
+    async def _receive(self, incoming: Incoming, spool: IO[bytes]) -> ImportChecks:
+        checks = ImportChecks(self._settings)
         reader = self._reader(incoming.media)
 
         def take(part: bytes) -> int:
@@ -82,29 +80,16 @@ class Imports:
         reader.close()
         return checks
 
-    async def _write(
-        self, tenant: str, query: ImportQuery, checks: ImportChecks, spool: IO[bytes], media: str
-    ) -> ImportReport:
-        model = await self._usable_model(checks, query)
+    async def _write(self, tenant: str, checks: ImportChecks, spool: IO[bytes], media: str) -> ImportReport:
         tally = Tally()
-        sessions = ImportSessions(tenant, user_id=query.user_id, model=model, tally=tally)
-        facts = ImportFacts(tenant, user_id=query.user_id, sessions=sessions.created, tally=tally)
+        sessions = ImportSessions(tenant, model=await self._usable_model(checks), tally=tally)
+        facts = ImportFacts(tenant, tally=tally)
         records = await asyncio.to_thread(lambda: Records(_spooled(spool, self._reader(media))))
-
-        def unit(connection: sqlite3.Connection) -> None:
-            _write_some(connection, records, sessions, facts)
-            if query.dry_run:
-                raise _RollBack
-
         while records.next is not None:
-            try:
-                await self._database.write(unit)
-            except _RollBack:
-                continue
+            await self._database.write(lambda connection: _write_some(connection, records, sessions, facts))
             self._embeddings.wake()
-        log.info("imported", dry_run=query.dry_run, created=dict(tally.created), refused=dict(tally.refused))
+        log.info("imported", created=dict(tally.created), refused=dict(tally.refused))
         return ImportReport(
-            dry_run=query.dry_run,
             records=checks.records,
             sessions=tally.counts("session"),
             turns=tally.counts("turn"),
@@ -114,19 +99,17 @@ class Imports:
             conflicts=tally.conflicts,
         )
 
-    async def _usable_model(self, checks: ImportChecks, query: ImportQuery) -> str:
-        """What the vectors that came along are of; empty where they are none, or not as long as those that are here."""
-        model = checks.model
-        if not model:
+    async def _usable_model(self, checks: ImportChecks) -> str:
+        """What the vectors that came along are of; empty where they are none, or not what would be made here."""
+        if not checks.model:
             return ""
-        if not query.dry_run:
-            await self._embeddings.adopt(model)
-        found = await self._database.read(
-            lambda connection: connection.execute(
-                "SELECT length(vector) FROM vectors WHERE model = ? LIMIT 1", (model,)
-            ).fetchone()
-        )
-        return model if found is None or found[0] == 4 * (checks.dimensions or 0) else ""
+        # A service that has no vectors yet learns in this way what they will be of, if retrieval can be asked.
+        probe = await self._embeddings.query_vector(_PROBE)
+        await self._embeddings.adopt(checks.model)
+        here = await self._database.read(MadeVectors.read)
+        dimensions = here.dimensions if probe is None else len(probe)
+        is_same = (here.model, here.embed_text) == (checks.model, checks.embed_text)
+        return checks.model if is_same and dimensions in {None, checks.dimensions} else ""
 
     def _reader(self, media: str) -> MemoryStreamReader:
         return MemoryStreamReader(media, record_bytes_max=self._settings.import_record_bytes_max)
@@ -156,5 +139,3 @@ def _write_some(connection: sqlite3.Connection, records: Records, sessions: Impo
                 last += parts.turn_count + parts.span_count
             case ExportedFact():
                 facts.put(connection, last, record)
-    if records.next is None:
-        facts.link(connection)

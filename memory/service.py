@@ -44,7 +44,7 @@ from shared.memory_messages import (
     TurnSource,
     TurnsQuery,
 )
-from shared.memory_records import ExportQuery, ImportQuery, ImportReport
+from shared.memory_records import ExportQuery, ImportReport
 from shared.messages import CheckReport, Finding
 from shared.metadata import check_metadata
 from shared.paging import Page
@@ -184,17 +184,14 @@ class MemoryService:
             degraded=is_lexical or is_missing,
         )
 
-    async def export(self, tenant: str, query: ExportQuery) -> Records:
-        """Raises InvalidFields, and NotFound for a session that is not there."""
-        given = [query.user_id is not None, query.session_id is not None, query.everything]
-        if sum(given) != 1:
-            raise invalid("query.user_id", "give one of user_id, session_id and everything=true: whose memory it is")
-        if query.session_id is not None:
-            await self.store.session(tenant, query.session_id)
+    def export(self, tenant: str, query: ExportQuery) -> Records:
+        """Raises InvalidFields."""
+        if (query.user_id is None) != query.everything:
+            raise invalid("query.user_id", "give either user_id or everything=true: whose memory it is")
         return Records(lambda media: self._exports.parts(tenant, query, media))
 
-    async def import_memory(self, tenant: str, query: ImportQuery, incoming: Incoming) -> ImportReport:
-        report = await self._imports.run(tenant, query, incoming)
+    async def import_memory(self, tenant: str, incoming: Incoming) -> ImportReport:
+        report = await self._imports.run(tenant, incoming)
         self._compactor.wake()
         return report
 

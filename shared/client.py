@@ -183,14 +183,12 @@ class ServiceClient:
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise Unavailable(f"{self.url} broke off: {str(error) or type(error).__name__}") from error
 
-    async def _upload(
-        self, path: str, query: msgspec.Struct, parts: AsyncIterable[bytes], media: str, answer: type[AnswerT]
-    ) -> AnswerT:
+    async def _upload(self, path: str, parts: AsyncIterable[bytes], media: str, answer: type[AnswerT]) -> AnswerT:
         """Sends bytes as they are made. Never retried, because `parts` are used up, and without a deadline for the whole."""
         headers = self._headers | {"Content-Type": media, "Accept": self._encoding}
         inject_trace(headers)
         try:
-            async with self._open_session().post(self._address(path, query), data=parts, headers=headers) as response:
+            async with self._open_session().post(self._address(path, None), data=parts, headers=headers) as response:
                 return _answer_of(response, await response.read(), answer)
         except (aiohttp.ClientError, OSError) as error:
             raise Unavailable(f"{self.url} broke off: {str(error) or type(error).__name__}") from error

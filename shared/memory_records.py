@@ -16,26 +16,21 @@ FORMAT: Final = "diptych.memory"
 FORMAT_VERSION: Final = 1
 CONFLICTS_SHOWN_MAX: Final = 100
 
-Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)", description="SHA-256 in hexadecimal digits")]
+DIGEST_PATTERN: Final = r"^[0-9a-f]{64}$(?!\n)"
+Digest = Annotated[str, Meta(pattern=DIGEST_PATTERN, description="SHA-256 in hexadecimal digits")]
 Seq = Annotated[int, Meta(ge=1, le=SEQ_MAX)]
 Count = Annotated[int, Meta(ge=0, le=SEQ_MAX)]
 
 
-class ExportScope(Request, frozen=True, kw_only=True):
-    """Whose memory it is; without either, the whole tenant's."""
-
-    user_id: Id | None = None
-    session_id: Id | None = None
-
-
 class ExportHeader(Request, frozen=True, kw_only=True, tag=FORMAT, tag_field="type"):
-    """`model` is what the vectors are of, if it `vectors` has."""
+    """`user_id` says whose memory it is; without it, the whole tenant's. Vectors are of `model`, which read the texts in the
+    version `embed_text`; there are none where the header names no model. No time is in it: the same memory is exported as
+    the same bytes."""
 
     version: int
-    exported_at: Timestamp
-    scope: ExportScope
+    user_id: Id | None = None
     model: Text | None = None
-    vectors: bool = False
+    embed_text: Text | None = None
 
 
 class ExportedSession(Request, frozen=True, kw_only=True, tag="session", tag_field="type"):
@@ -119,13 +114,12 @@ class ExportedFact(Request, frozen=True, kw_only=True, tag="fact", tag_field="ty
 
 
 class ExportEnd(Request, frozen=True, kw_only=True, tag="end", tag_field="type"):
-    """How many records of each kind there were, and the digest of all bytes between the header and this record."""
+    """How many records of each kind there were, so that a stream that was cut off is told from a whole one."""
 
     sessions: Count
     turns: Count
     spans: Count
     facts: Count
-    sha256: Digest
 
 
 MemoryRecord = ExportHeader | ExportedSession | ExportedTurn | ExportedSpan | ExportedFact | ExportEnd
@@ -140,19 +134,11 @@ MEMORY_RECORDS: Final[tuple[type[Any], ...]] = (
 
 
 class ExportQuery(Request, frozen=True, kw_only=True):
-    """One of the first three. `vectors` come along where they are asked for."""
+    """One of `user_id` and `everything`. `vectors` come along where they are asked for."""
 
     user_id: Id | None = None
-    session_id: Id | None = None
     everything: bool = False
     vectors: bool = False
-
-
-class ImportQuery(Request, frozen=True, kw_only=True):
-    """With `user_id` all that is imported becomes this user's. A `dry_run` says what would happen, and changes nothing."""
-
-    user_id: Id | None = None
-    dry_run: bool = False
 
 
 class ImportCounts(Answer, frozen=True, kw_only=True):
@@ -176,7 +162,6 @@ class ImportReport(Answer, frozen=True, kw_only=True):
     """`vectors` are those that came along and are used; of what else was created they are made in the background.
     `conflicts` are the first hundred."""
 
-    dry_run: bool
     records: int
     sessions: ImportCounts
     turns: ImportCounts

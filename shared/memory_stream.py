@@ -1,12 +1,12 @@
 """A memory's export as bytes and back: the same records as lines of JSON or as MessagePack objects one after another. Pure.
 
 The reader holds the bytes of one record at most. It refuses other versions, records out of order, and a stream that was
-cut off or changed on its way, which the last record tells: it counts the others and has their digest.
+cut off, which the last record tells: it counts the others.
 """
 
-import hashlib
+from collections import Counter
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -22,10 +22,16 @@ from shared.memory_records import (
     ExportHeader,
     MemoryRecord,
 )
-from shared.wire import JSON, MSGPACK, MessagePackFrames, decode, encode, media_type, negotiate
+from shared.wire import JSON, MSGPACK, Decoder, MessagePackFrames, decode, encode, media_type, negotiate
 
 NDJSON: Final = "application/x-ndjson"
-_COUNTED: Final = ("session", "turn", "span", "fact")
+_COUNTED: Final[dict[type[Any], str]] = {
+    ExportedSession: "sessions",
+    ExportedTurn: "turns",
+    ExportedSpan: "spans",
+    ExportedFact: "facts",
+}
+_RECORDS: Final = Decoder[MemoryRecord](MemoryRecord)
 
 
 class _AnyHeader(msgspec.Struct, frozen=True):
@@ -54,39 +60,30 @@ def records_media_type(content_type: str | None) -> str:
 class MemoryStreamWriter:
     def __init__(self, media: str) -> None:
         self._media = media
-        self._digest = hashlib.sha256()
-        self._counts = dict.fromkeys(_COUNTED, 0)
+        self._counts = Counter[str]()
 
-    def header(self, record: ExportHeader) -> bytes:
-        return self._encoded(record)
-
-    def write(self, record: ExportedSession | ExportedTurn | ExportedSpan | ExportedFact) -> bytes:
-        data = self._encoded(record)
-        self._digest.update(data)
-        self._counts[_tag(record)] += 1
-        return data
+    def write(self, record: MemoryRecord) -> bytes:
+        if type(record) in _COUNTED:
+            self._counts[_COUNTED[type(record)]] += 1
+        return encode(record, MSGPACK) if self._media == MSGPACK else encode(record, JSON) + b"\n"
 
     def end(self) -> bytes:
-        return self._encoded(_end_of(self._counts, self._digest.hexdigest()))
-
-    def _encoded(self, record: MemoryRecord) -> bytes:
-        return encode(record, MSGPACK) if self._media == MSGPACK else encode(record, JSON) + b"\n"
+        return self.write(_end_of(self._counts))
 
 
 class MemoryStreamReader:
     """`feed` it all the bytes, then `close` it. Errors name the record by its number, counted from 1.
 
-    After `close` the stream was whole: in order, of a known version, and as long and the same as when it was written.
+    After `close` the stream was whole: in order, of a known version, and as long as when it was written.
     """
 
-    def __init__(self, media: str, *, record_bytes_max: int) -> None:
+    def __init__(self, media: str, *, record_bytes_max: int | None = None) -> None:
         self._media = JSON if media == NDJSON else media
         self._bytes_max = record_bytes_max
         self._frames = _Lines() if media == NDJSON else MessagePackFrames()
         self._rest = bytearray()
         self._read = 0
-        self._digest = hashlib.sha256()
-        self._counts = dict.fromkeys(_COUNTED, 0)
+        self._counts = Counter[str]()
         self._order = _Order()
         # Of the record that was read last.
         self.number = 0
@@ -109,14 +106,16 @@ class MemoryStreamReader:
     def _complete(self, part: bytes) -> list[bytes]:
         self._rest += part
         found: list[bytes] = []
+        start = 0
         try:
             for end in self._frames.ends(part):
-                found.append(bytes(self._rest[: end - self._read]))
-                del self._rest[: end - self._read]
-                self._read = end
+                found.append(bytes(self._rest[start : end - self._read]))
+                start = end - self._read
         except Malformed as error:
             raise _numbered(error, self.number + len(found) + 1) from error
-        if max(len(raw) for raw in (*found, self._rest)) > self._bytes_max:
+        del self._rest[:start]
+        self._read += start
+        if self._bytes_max is not None and max(len(raw) for raw in (*found, self._rest)) > self._bytes_max:
             message = f"a record after number {self.number} is larger than {self._bytes_max} bytes"
             raise TooLarge(f"{message} (import_record_bytes_max)")
         return found
@@ -126,13 +125,12 @@ class MemoryStreamReader:
         try:
             if self.number == 1:
                 _check_version(decode(raw, self._media, _AnyHeader))
-            record: MemoryRecord = decode(raw, self._media, MemoryRecord)  # type: ignore[arg-type]  # a union is a type here
+            record = _RECORDS.decode(raw, self._media)
             self._order.take(record)
             if isinstance(record, ExportEnd):
-                _check_end(record, _end_of(self._counts, self._digest.hexdigest()))
+                _check_end(record, _end_of(self._counts))
             elif not isinstance(record, ExportHeader):
-                self._digest.update(raw)
-                self._counts[_tag(record)] += 1
+                self._counts[_COUNTED[type(record)]] += 1
         except (Malformed, InvalidFields) as error:
             raise _numbered(error, self.number) from error
         return record
@@ -166,7 +164,7 @@ class _Order:
         if self.has_ended:
             raise Malformed("the record comes after the end")
         if isinstance(record, ExportHeader) != (self._last is None):
-            raise invalid("$.type", f"a stream has one header of type {FORMAT!r}, and it comes first")
+            raise _not_a_header()
         match record:
             case ExportedSession():
                 self._take_session(record)
@@ -195,26 +193,25 @@ class _Order:
         self._seq = record.seq
 
 
+def _not_a_header() -> InvalidFields:
+    return invalid("$.type", f"a stream has one header of type {FORMAT!r}, and it comes first")
+
+
 def _check_version(header: _AnyHeader) -> None:
     if header.type != FORMAT:
-        raise invalid("$.type", f"a stream has one header of type {FORMAT!r}, and it comes first")
+        raise _not_a_header()
     if header.version != FORMAT_VERSION:
         raise invalid("$.version", f"version {header.version} is not known here; version {FORMAT_VERSION} is")
 
 
-def _check_end(found: ExportEnd, counted: ExportEnd) -> None:
-    for name in (*(f"{each}s" for each in _COUNTED), "sha256"):
-        said, seen = getattr(found, name), getattr(counted, name)
-        if said != seen:
-            raise invalid(f"$.{name}", f"says {said}, and what came before has {seen}: the stream was changed")
+def _check_end(said: ExportEnd, counted: ExportEnd) -> None:
+    for name in _COUNTED.values():
+        if getattr(said, name) != getattr(counted, name):
+            raise invalid(f"$.{name}", f"says {getattr(said, name)}, and {getattr(counted, name)} came before")
 
 
-def _end_of(counts: dict[str, int], sha256: str) -> ExportEnd:
-    return ExportEnd(**{f"{name}s": count for name, count in counts.items()}, sha256=sha256)
-
-
-def _tag(record: ExportedSession | ExportedTurn | ExportedSpan | ExportedFact) -> str:
-    return str(record.__struct_config__.tag)
+def _end_of(counts: Counter[str]) -> ExportEnd:
+    return ExportEnd(**{name: counts[name] for name in _COUNTED.values()})
 
 
 def in_record(error: InvalidFields, number: int) -> InvalidFields:
