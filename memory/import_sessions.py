@@ -13,7 +13,8 @@ import msgspec
 from memory.coverage import Covered, coverage_problems
 from memory.import_records import Refused, SessionParts, Tally
 from memory.spans import source_hash
-from memory.store import content_hash, stored_time
+from memory.store import stored_time
+from memory.turn_writes import INSERT_TURN, content_hash
 from shared.memory_records import ExportedSession, ExportedSpan, ExportedTurn
 from shared.tokens import estimate_tokens
 from shared.vectors import Vector
@@ -111,8 +112,7 @@ def _insert_turn(connection: sqlite3.Connection, session: int, turn: ExportedTur
     try:
         key = _inserted(
             connection.execute(
-                "INSERT INTO turns (session, seq, turn_id, role, content, name, created_at, stored_at, metadata, "
-                "content_hash, tokens) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                INSERT_TURN,
                 (
                     session,
                     turn.seq,

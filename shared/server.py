@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
@@ -192,6 +193,7 @@ def _refuse_web_pages(request: web.Request) -> None:
             raise Forbidden(f"a server without API keys answers only its own machine, not {header} {value!r}")
 
 
+@lru_cache(maxsize=64)
 def _host_of(url: str) -> str:
     """Empty where there is none, as in `Origin: null`."""
     try:
