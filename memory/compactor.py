@@ -8,7 +8,7 @@ begun again at the next start: nothing but the truth says what is due.
 import asyncio
 import hashlib
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, get_args
 from weakref import WeakValueDictionary
 
 import structlog
@@ -19,6 +19,7 @@ from memory.records import SessionRow
 from memory.settings import MemorySettings
 from memory.spans import NewSpan, Spans, StoredSpan
 from memory.summaries import Summaries
+from shared.memory_messages import Summarizer
 
 log = structlog.get_logger()
 
@@ -33,7 +34,7 @@ _ROLLED_SHARE: Final = 2
 
 
 class Compactor:
-    """One task for all sessions; a session is compacted by one at a time, in the background or on demand."""
+    """One task for each summarizer; a session is compacted by one at a time, in the background or on demand."""
 
     def __init__(
         self, spans: Spans, summaries: Summaries, settings: MemorySettings, *, registry: CollectorRegistry
@@ -41,24 +42,26 @@ class Compactor:
         self._spans = spans
         self._summaries = summaries
         self._settings = settings
-        self._woken = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        # A slow model must not hold up those sessions that need none.
+        self._woken: dict[Summarizer, asyncio.Event] = {name: asyncio.Event() for name in get_args(Summarizer)}
+        self._tasks: list[asyncio.Task[None]] = []
         self._turns: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
         self._created = Counter("diptych_spans", "Spans made.", ["summarizer"], registry=registry)
 
     async def start(self) -> None:
-        self._woken.set()
-        self._task = asyncio.create_task(self._work(), name="compact")
+        self.wake()
+        self._tasks = [asyncio.create_task(self._work(name), name=f"compact-{name}") for name in self._woken]
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
 
     def wake(self) -> None:
         """Tells that a tail has grown beyond its policy."""
-        self._woken.set()
+        for woken in self._woken.values():
+            woken.set()
 
     async def compact(self, row: SessionRow, *, tokens_max: int, tokens_keep: int) -> tuple[int, int]:
         """Folds a tail of more than `tokens_max` down to about `tokens_keep`. How many spans were made and turns folded."""
@@ -67,24 +70,29 @@ class Compactor:
             created, folded = await self._fold(row, tokens_max=tokens_max, tokens_keep=tokens_keep)
             return created + await self._roll_up(row), folded
 
-    async def _work(self) -> None:
+    async def _work(self, summarizer: Summarizer) -> None:
+        woken = self._woken[summarizer]
         while True:
-            await self._woken.wait()
-            self._woken.clear()
+            await woken.wait()
+            woken.clear()
             try:
-                await self._compact_due()
+                await self._compact_due(summarizer)
             except Exception:  # a worker's loop: the truth is safe, and what is due stays due
                 log.exception("compaction_failed")
                 await asyncio.sleep(_RETRY_S)
-                self._woken.set()
+                woken.set()
 
-    async def _compact_due(self) -> None:
+    async def _compact_due(self, summarizer: Summarizer) -> None:
         after = 0
-        while due := await self._spans.overfull(after=after, limit=_DUE_AT_ONCE):
-            for row in due:
-                policy = row.policy
-                await self.compact(row, tokens_max=policy.tail_tokens_max, tokens_keep=policy.tail_tokens_keep)
+        while due := await self._spans.overfull(summarizer, after=after, limit=_DUE_AT_ONCE):
+            async with asyncio.TaskGroup() as group:
+                for row in due:
+                    group.create_task(self._compact_by_policy(row))
             after = due[-1].id
+
+    async def _compact_by_policy(self, row: SessionRow) -> None:
+        policy = row.policy
+        await self.compact(row, tokens_max=policy.tail_tokens_max, tokens_keep=policy.tail_tokens_keep)
 
     async def _fold(self, row: SessionRow, *, tokens_max: int, tokens_keep: int) -> tuple[int, int]:
         created = folded = 0
@@ -108,7 +116,9 @@ class Compactor:
     async def _made(self, row: SessionRow, piece: Piece) -> NewSpan:
         source = await self._spans.source(row.id, piece)
         share = int(piece.tokens * self._settings.span_tokens_share)
-        composed, summarizer = await self._summaries.of_turns(source.lines, max(share, _SPAN_TOKENS_MIN))
+        composed, summarizer = await self._summaries.of_turns(
+            source.lines, max(share, _SPAN_TOKENS_MIN), row.policy.summarizer
+        )
         times = [line.created_at for line in source.lines]
         return NewSpan(
             level=0,

@@ -18,7 +18,7 @@ from memory.indexes import ScopeIndexes
 from memory.recall import Recall
 from memory.records import RecalledTurn, Scope, SessionRow, speaker_of
 from memory.settings import MemorySettings
-from memory.span_text import Composed, render
+from memory.span_text import render
 from memory.spans import Spans
 from memory.store import Store
 from shared.errors import FieldError, InvalidFields, NotFound, Unavailable, invalid
@@ -104,6 +104,8 @@ class MemoryService:
         policy = spec.policy
         if policy and policy.tail_tokens_keep > policy.tail_tokens_max:
             raise invalid("$.policy.tail_tokens_keep", "must not be larger than tail_tokens_max")
+        if policy and policy.summarizer == "llm" and self.settings.llm_url is None:
+            raise invalid("$.policy.summarizer", "no language model is configured here (llm_url); use extractive")
         return await self.store.put_session(tenant, session_id, spec)
 
     async def session(self, tenant: str, session_id: str) -> Session:
@@ -317,7 +319,7 @@ def _recalled_candidate(turn: RecalledTurn) -> Candidate:
 def _span_candidate(span: Span) -> Candidate:
     """Quoted as recalled turns are. The first line says what it stands for, and by which name it opens."""
     source = SpanSource(session_id=span.session_id, span_id=span.id, first_seq=span.first_seq, last_seq=span.last_seq)
-    text = render(Composed(text=span.text, ledger=span.ledger)).replace("\n", "\n> ")
+    text = render(span.text, span.ledger).replace("\n", "\n> ")
     place = f"turns {span.first_seq} to {span.last_seq}, {span.since:%Y-%m-%d} to {span.until:%Y-%m-%d}, span {span.id}"
     return Candidate(f"[{place}]\n> {text}", source, (span.first_seq,))
 

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from pydantic import Field
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from shared.settings import MIB, ServiceSettings
 
@@ -57,3 +57,62 @@ class MemorySettings(ServiceSettings):
         description="Largest import. It stands in a file beside the database until it has been checked whole.",
     )
     candidates: int = Field(100, ge=10, le=1000, description="Candidates that each leg of a recall gives to fusion.")
+    llm_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s/@?#]+(/[^\s@?#]*)?$",
+        description="Base of an OpenAI-compatible API, as in http://127.0.0.1:8000/v1. Turns are sent there to be summarised; unset, nowhere.",
+    )
+    llm_model: str | None = Field(
+        None, min_length=1, validate_default=True, description="The model to ask there. Spans name it as their origin."
+    )
+    llm_api_key: SecretStr | None = Field(
+        None, min_length=1, description="The key for it. Set the variable: flags can be read in the list of processes."
+    )
+    llm_timeout_s: float = Field(
+        60.0, gt=0, description="Longest time of one request. A slow model writes 1,000 tokens in about that."
+    )
+    llm_retries: int = Field(
+        2,
+        ge=0,
+        le=10,
+        description="Times that a failed request is sent again. Enough for a hiccup; in an outage extracts do.",
+    )
+    llm_requests_in_flight_max: int = Field(
+        2,
+        ge=1,
+        le=256,
+        description="Requests at once. Summaries can wait, and must not use up a quota shared with others.",
+    )
+    llm_outage_failures: int = Field(
+        5, ge=1, description="Failures in a row after which the model is left alone. More than a hiccup has."
+    )
+    llm_outage_pause_s: float = Field(
+        60.0, ge=0, description="For how long; then one request tries. Summaries are extracts meanwhile."
+    )
+    llm_context_tokens: int = Field(
+        8192, ge=2048, description="The model's window. A longer source is summarised in pieces, never cut off."
+    )
+    llm_thinking_tokens: int = Field(
+        0,
+        ge=0,
+        validate_default=True,
+        description="Tokens that a reasoning model may think beside its answer, at most a quarter of llm_context_tokens.",
+    )
+    llm_prompt_price: float = Field(
+        0.0, ge=0, description="Price of a million tokens read, in any currency. Only counts what was spent."
+    )
+    llm_completion_price: float = Field(0.0, ge=0, description="Price of a million tokens written, likewise.")
+
+    @field_validator("llm_model")
+    @classmethod
+    def _needed_with_its_url(cls, model: str | None, info: ValidationInfo) -> str | None:
+        if model is None and info.data.get("llm_url") is not None:
+            raise ValueError("must be set where llm_url is")
+        return model
+
+    @field_validator("llm_thinking_tokens")
+    @classmethod
+    def _leaves_room(cls, tokens: int, info: ValidationInfo) -> int:
+        if tokens > info.data.get("llm_context_tokens", 0) / 4:
+            raise ValueError("must leave three quarters of llm_context_tokens for reading and writing")
+        return tokens

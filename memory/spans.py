@@ -17,7 +17,7 @@ from memory.span_text import Composed, render
 from memory.store import FOREVER, SESSION_COLUMNS, TURN_COLUMNS, session_row, stored_time, turn_of
 from shared.database import Database
 from shared.errors import NotFound
-from shared.memory_messages import Span, SpansQuery, Turn, TurnsQuery
+from shared.memory_messages import Span, SpansQuery, Summarizer, Turn, TurnsQuery
 from shared.paging import Page, number_of, page_of
 from shared.tokens import estimate_tokens
 
@@ -80,15 +80,16 @@ class Spans:
 
         return await self._database.read(unit)
 
-    async def overfull(self, *, after: int, limit: int) -> list[SessionRow]:
+    async def overfull(self, summarizer: Summarizer, *, after: int, limit: int) -> list[SessionRow]:
         """Sessions whose tail has outgrown their policy, by key."""
         return await self._database.read(
             lambda connection: [
                 session_row(row)
                 for row in connection.execute(
                     f"SELECT {SESSION_COLUMNS} FROM sessions WHERE id > ? "
-                    "AND tail_tokens > json_extract(policy, '$.tail_tokens_max') ORDER BY id LIMIT ?",
-                    (after, limit),
+                    "AND tail_tokens > json_extract(policy, '$.tail_tokens_max') "
+                    "AND json_extract(policy, '$.summarizer') = ? ORDER BY id LIMIT ?",
+                    (after, summarizer, limit),
                 )
             ]
         )
@@ -262,7 +263,7 @@ def _insert(connection: sqlite3.Connection, session: int, made: NewSpan) -> int:
             stored_time(made.until),
             made.composed.text,
             msgspec.json.encode(list(made.composed.ledger)).decode(),
-            estimate_tokens(render(made.composed)),
+            estimate_tokens(render(made.composed.text, made.composed.ledger)),
             made.source_tokens,
             made.turns,
             made.summarizer,

@@ -11,7 +11,7 @@ from shared.retrieval_messages import Query, SearchMode
 Role = Literal["user", "assistant", "system", "tool"]
 PartKind = Literal["instruction", "fact", "summary", "turn", "recalled", "document"]
 RecallKind = Literal["turn"]
-Summarizer = Literal["extractive"]
+Summarizer = Literal["extractive", "llm"]
 Name = Annotated[Text, Meta(max_length=256)]
 
 # A batch is one transaction and one lock of the session.

@@ -43,7 +43,7 @@ class Compactions(RuleBasedStateMachine):
         self.database = Database.open(Path(self.folder.name) / "memory.db", migrations, readers=1)
         self.store, self.spans = Store(self.database), Spans(self.database)
         chosen = MemorySettings(data_dir=Path(self.folder.name), span_source_tokens_max=256)
-        self.compactor = Compactor(self.spans, Summaries(self.threads), chosen, registry=CollectorRegistry())
+        self.compactor = Compactor(self.spans, Summaries(self.threads, None), chosen, registry=CollectorRegistry())
 
     def run_now(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
         return self.loop.run_until_complete(work)
@@ -68,7 +68,9 @@ class Compactions(RuleBasedStateMachine):
         if session not in self.said:
             return
         row = self.run_now(self.store.session("t", session))
-        other = Compactor(self.spans, Summaries(self.threads), self.compactor._settings, registry=CollectorRegistry())
+        other = Compactor(
+            self.spans, Summaries(self.threads, None), self.compactor._settings, registry=CollectorRegistry()
+        )
         texts = [f"{role} {'late ' * words}" for role, words in turns]
         request = AppendRequest(
             turns=[TurnIn(role=turn[0], content=text) for turn, text in zip(turns, texts, strict=True)]
