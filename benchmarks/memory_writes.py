@@ -1,8 +1,8 @@
 """How fast memory takes what is said, durably: `python -m benchmarks.memory_writes`.
 
 Measured, of the memory service as a process of its own, over HTTP on 127.0.0.1, without retrieval:
-- one turn at a time, in turns with a bare commit of the same row (SQLite, WAL, `synchronous=FULL`, the table and indexes of
-  turns and nothing else) in this process, on the same disk;
+- one turn at a time, in turns with the same append by the service's own store in this process, and with a bare commit of the
+  same row (SQLite, WAL, `synchronous=FULL`, the table and indexes of turns and nothing else), all on the same disk;
 - many writers at once, each to a session of its own and all to one, in batches of one and of several turns. Writers wait for
   each answer, which comes after the commit, and cost little (benchmarks/load.py): requests are made beforehand, as MessagePack;
   Their sessions are never full, so nothing is compacted meanwhile;
@@ -42,9 +42,11 @@ from benchmarks.report import (
 from diptych import MemoryClient, Policy, SessionSpec, TurnIn
 from diptych.console import command
 from memory.schema import migrations
+from memory.store import Store
+from shared.database import Database
 from shared.errors import Internal
 from shared.memory_messages import AppendRequest
-from shared.memory_records import ExportedSession, ExportedTurn, ExportHeader
+from shared.memory_records import ExportedSession, ExportedTurn, ExportEnd, ExportHeader
 from shared.memory_stream import NDJSON, MemoryStreamWriter
 from shared.wire import MSGPACK
 
@@ -53,6 +55,8 @@ _BATCHES: Final = (1, 4, 16)
 _WARM_UP: Final = 50
 _SESSION_TURNS: Final = 100
 _PART_BYTES: Final = 256 * 1024
+# The last record is shorter.
+_END_BYTES: Final = 1000
 _CALL_TIMEOUT_S: Final = 600.0
 _SENTENCE: Final = (
     "we moved the nightly export of invoices to the second replica because the first one was short of memory"
@@ -64,12 +68,15 @@ _START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class OneTurn(msgspec.Struct, frozen=True, kw_only=True):
-    """`ratio` is that of the medians. `client_ms` is the same append by the product's Python client."""
+    """`append_ms` is over HTTP, `client_ms` the same by the product's Python client, `store_ms` the same without HTTP: the hop
+    to the thread that writes, and all rows that an append makes. Ratios are those of medians to that of the bare commit."""
 
     append_ms: Percentiles
     client_ms: Percentiles
+    store_ms: Percentiles
     bare_ms: Percentiles
-    ratio: float
+    append_ratio: float
+    store_ratio: float
 
 
 class Crowd(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,7 +134,9 @@ async def main(rounds: int, requests: int, turns: int, is_json: bool) -> None:  
 
 
 async def _one_turn(url: str, folder: Path, rounds: int) -> OneTurn:
-    append_ms, client_ms, bare_ms = list[float](), list[float](), list[float]()
+    append_ms, client_ms, store_ms, bare_ms = list[float](), list[float](), list[float](), list[float]()
+    database = await asyncio.to_thread(Database.open, folder / "store.db", migrations, readers=1)
+    store = Store(database)
     with closing(_bare_database(folder / "bare.db")) as bare, progress_bar() as progress:
         async with MemoryClient(url, timeout_s=_CALL_TIMEOUT_S, encoding=MSGPACK) as client:
             for number in progress.track(range(_WARM_UP + rounds), description="one turn"):
@@ -138,9 +147,23 @@ async def _one_turn(url: str, folder: Path, rounds: int) -> OneTurn:
                 started = time.perf_counter()
                 await client.append(f"one-{number % 10}", [turn], user_id="u")
                 client_ms.append((time.perf_counter() - started) * 1000.0)
+                own = AppendRequest(user_id="u", turns=[_turn(f"store-{number}")])
+                started = time.perf_counter()
+                await store.append("default", f"one-{number % 10}", own)
+                store_ms.append((time.perf_counter() - started) * 1000.0)
                 bare_ms.append(await asyncio.to_thread(_bare_commit, bare, number))
-    append, client_own, commit = (percentiles(each[_WARM_UP:]) for each in (append_ms, client_ms, bare_ms))
-    return OneTurn(append_ms=append, client_ms=client_own, bare_ms=commit, ratio=round(append.p50 / commit.p50, 2))
+    await asyncio.to_thread(database.close)
+    append, by_client, by_store, commit = (
+        percentiles(each[_WARM_UP:]) for each in (append_ms, client_ms, store_ms, bare_ms)
+    )
+    return OneTurn(
+        append_ms=append,
+        client_ms=by_client,
+        store_ms=by_store,
+        bare_ms=commit,
+        append_ratio=round(append.p50 / commit.p50, 2),
+        store_ratio=round(by_store.p50 / commit.p50, 2),
+    )
 
 
 def _bare_database(path: Path) -> sqlite3.Connection:
@@ -209,11 +232,12 @@ async def _transfers(url: str, turns: int) -> list[Transfer]:
             if report.turns.created + report.turns.unchanged != turns:
                 raise Internal(f"{report.turns} of {turns} turns were imported")
         started = time.perf_counter()
-        size = 0
-        async for part in client.export_bytes(everything=True):
-            size += len(part)
+        size, last = 0, b""
+        async for part in client.export_bytes(everything=True):  # with what was appended before
+            size, last = size + len(part), last[-_END_BYTES:] + part
         seconds = time.perf_counter() - started
-        found.append(_transfer("export", turns, size, seconds))
+        end = msgspec.json.decode(last.splitlines()[-1], type=ExportEnd)
+        found.append(_transfer("export", end.turns, size, seconds))
     return found
 
 
@@ -277,6 +301,7 @@ def _print(results: MemoryWrites) -> None:
     rows = [
         ("append over HTTP", one.append_ms),
         ("append by the Python client", one.client_ms),
+        ("append by the store, without HTTP", one.store_ms),
         ("bare commit of the row", one.bare_ms),
     ]
     single = table_of(
@@ -307,7 +332,7 @@ def _print(results: MemoryWrites) -> None:
         ],
     )
     tables = {
-        f"One turn: {one.ratio} x the bare commit": single,
+        f"One turn: {one.append_ratio} x the bare commit, without HTTP {one.store_ratio} x": single,
         "Many writers": crowds,
         "Import and export": transfers,
     }
