@@ -48,6 +48,7 @@ bench-quick: $(INSTALLED) ## Latency, start time, crash recovery and ingest, pri
 
 evals: $(INSTALLED) ## Quality of searches on the golden sets; takes minutes
 	$(BIN)/python -m evals.retrieval
+	$(BIN)/python -m evals.memory
 
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -2,7 +2,7 @@
 
 from diptych.memory_client import MemoryClient
 from shared import errors
-from shared.memory_messages import Policy, SessionSpec, TurnIn
+from shared.memory_messages import Policy, Retention, SessionSpec, TurnIn
 from shared.retrieval_client import RetrievalClient
 from shared.retrieval_messages import Chunking, CollectionSpec, DocumentIn, Fusion, Mmr, Rerank
 from shared.vectors import Vector
@@ -18,6 +18,7 @@ __all__ = [
     "Mmr",
     "Policy",
     "Rerank",
+    "Retention",
     "RetrievalClient",
     "SessionSpec",
     "TurnIn",

@@ -9,6 +9,7 @@ from diptych.commands.admin import check, info, rebuild
 from diptych.commands.backup import restore, snapshot
 from diptych.commands.demo import demo
 from diptych.commands.documents import delete, ingest
+from diptych.commands.forgetting import audit, forget
 from diptych.commands.jobs import jobs
 from diptych.commands.keys import keys
 from diptych.commands.memories import context, recall, remember
@@ -79,6 +80,8 @@ for command in (
     context,
     export_memory,
     import_memory,
+    forget,
+    audit,
     jobs,
     keys,
     check,

@@ -1,7 +1,7 @@
 """The memory service's client."""
 
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from shared.client import MSGPACK, ServiceClient, build, quoted
+from shared.forgetting_messages import AuditPage, AuditQuery, ForgetRequest, TenantRetention
 from shared.memory_messages import (
     AppendAnswer,
     AppendRequest,
@@ -18,7 +19,9 @@ from shared.memory_messages import (
     ContextRequest,
     EraseReport,
     RecallAnswer,
+    RecallKind,
     RecallRequest,
+    Retention,
     Session,
     SessionPage,
     SessionSpec,
@@ -141,9 +144,11 @@ class MemoryClient(ServiceClient):
         user_id: str | None = None,
         session_id: str | None = None,
         agent_id: str | None = None,
+        kinds: Sequence[RecallKind] = ("turn",),
         since: datetime | None = None,
         until: datetime | None = None,
         as_of: datetime | None = None,
+        filter: Mapping[str, Any] | None = None,  # noqa: A002 - the wire's name
         mode: SearchMode = "hybrid",
         limit: int = 10,
         neighbours: int = 0,
@@ -154,9 +159,11 @@ class MemoryClient(ServiceClient):
             user_id=user_id,
             session_id=session_id,
             agent_id=agent_id,
+            kinds=tuple(kinds),
             since=since,
             until=until,
             as_of=as_of,
+            filter=None if filter is None else dict(filter),
             mode=mode,
             limit=limit,
             neighbours=neighbours,
@@ -183,6 +190,44 @@ class MemoryClient(ServiceClient):
             as_of=as_of,
         )
         return await self._call("POST", "/v1/context", ContextAnswer, body=request)
+
+    async def forget(
+        self,
+        *,
+        user_id: str | None = None,
+        session_id: str | None = None,
+        ids: Iterable[str] | None = None,
+        before: datetime | None = None,
+        dry_run: bool = True,
+    ) -> EraseReport:
+        """Counts what would go; with `dry_run=False` it goes. `ids` are of turns where a session is named, else of facts."""
+        request = ForgetRequest(
+            user_id=user_id,
+            session_id=session_id,
+            ids=None if ids is None else list(ids),
+            before=before,
+            dry_run=dry_run,
+        )
+        return await self._call("POST", "/v1/forget", EraseReport, body=request)
+
+    async def audit(
+        self,
+        *,
+        user_id: str | None = None,
+        session_id: str | None = None,
+        cursor: str | None = None,
+        limit: int = 100,
+    ) -> AuditPage:
+        query = AuditQuery(user_id=user_id, session_id=session_id, cursor=cursor, limit=limit)
+        return await self._call("GET", "/v1/audit", AuditPage, query=query)
+
+    async def retention(self) -> TenantRetention:
+        return await self._call("GET", "/v1/retention", TenantRetention)
+
+    async def put_retention(self, *, days_max: int | None = None, turns_max: int | None = None) -> TenantRetention:
+        """Of the key's tenant. What is left out is kept for ever."""
+        request = Retention(days_max=days_max, turns_max=turns_max)
+        return await self._call("PUT", "/v1/retention", TenantRetention, body=request)
 
 
 def _session(session_id: str) -> str:

@@ -9,15 +9,20 @@ import structlog
 from aiohttp import web
 
 from memory import VERSION
+from memory.audit import Audit
 from memory.compactor import Compactor
 from memory.embeddings import Embeddings
+from memory.erasing import Erasing
 from memory.exports import Exports
+from memory.forgetting import Forgetting
 from memory.handlers import ROUTES
 from memory.history import History
 from memory.imports import Imports
 from memory.indexes import ScopeIndexes
 from memory.llm_summarizer import make_summarizer
 from memory.recall import Recall
+from memory.recalled_parts import RecalledParts
+from memory.retention import RetentionJob, Retentions
 from memory.schema import migrations
 from memory.service import MemoryService
 from memory.settings import MemorySettings
@@ -77,12 +82,20 @@ async def _start(app: web.Application, settings: MemorySettings, stack: AsyncExi
     summarizer = await asyncio.to_thread(make_summarizer, settings, registry)
     if summarizer is not None:
         stack.push_async_callback(summarizer.close)
-    recall = Recall(store, Turns(database), indexes, embeddings, candidates=settings.candidates, registry=registry)
-    spans, summaries = Spans(database), Summaries(open_pool(stack, 1, name="summarize"), summarizer)
-    compactor = Compactor(spans, summaries, settings, registry=registry)
+    spans, turns = Spans(database), Turns(database)
+    recall = Recall(store, turns, spans, indexes, embeddings, registry=registry)
+    summaries = Summaries(open_pool(stack, 1, name="summarize"), summarizer)
+    compactor = Compactor(spans, summaries, settings, on_spans=embeddings.wake, registry=registry)
     await compactor.start()
     stack.push_async_callback(compactor.close)
     transfers = Transfers(settings.transfers_in_flight_max)
+    audit, retentions = Audit(database), Retentions(database)
+    forgetting = Forgetting(
+        database, audit, indexes, threads=open_pool(stack, 1, name="forget"), span_share=settings.span_tokens_share
+    )
+    retention_job = RetentionJob(retentions, forgetting, interval_s=settings.retention_interval_s)
+    await retention_job.start()
+    stack.push_async_callback(retention_job.close)
     app[SERVICE] = MemoryService(
         settings,
         store=store,
@@ -91,10 +104,12 @@ async def _start(app: web.Application, settings: MemorySettings, stack: AsyncExi
         indexes=indexes,
         embeddings=embeddings,
         recall=recall,
+        recalled=RecalledParts(recall, turns, spans),
         spans=spans,
         compactor=compactor,
         exports=Exports(database, transfers),
         imports=Imports(database, settings, embeddings, transfers),
+        erasing=Erasing(forgetting, audit, retentions, retention_job, store),
         documents=documents_client,
         registry=registry,
     )

@@ -6,8 +6,7 @@ begun again at the next start: nothing but the truth says what is due.
 """
 
 import asyncio
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, get_args
 from weakref import WeakValueDictionary
 
@@ -17,6 +16,7 @@ from prometheus_client import CollectorRegistry, Counter
 from memory.folding import Piece, plan_fold, plan_roll_up
 from memory.records import SessionRow
 from memory.settings import MemorySettings
+from memory.span_making import span_of_spans, span_of_turns, tokens_of_spans, tokens_of_turns
 from memory.spans import NewSpan, Spans, StoredSpan
 from memory.summaries import Summaries
 from shared.memory_messages import Summarizer
@@ -27,21 +27,25 @@ log = structlog.get_logger()
 _DUE_AT_ONCE: Final = 100
 # After an error that nobody expected.
 _RETRY_S: Final = 15.0
-# Less says nothing.
-_SPAN_TOKENS_MIN: Final = 64
-# What rolls up shrinks by this: spans of all levels together then grow with the square root of the session.
-_ROLLED_SHARE: Final = 2
 
 
 class Compactor:
     """One task for each summarizer; a session is compacted by one at a time, in the background or on demand."""
 
     def __init__(
-        self, spans: Spans, summaries: Summaries, settings: MemorySettings, *, registry: CollectorRegistry
+        self,
+        spans: Spans,
+        summaries: Summaries,
+        settings: MemorySettings,
+        *,
+        on_spans: Callable[[], None],
+        registry: CollectorRegistry,
     ) -> None:
+        """`on_spans` hears of new spans, which have no vectors yet."""
         self._spans = spans
         self._summaries = summaries
         self._settings = settings
+        self._on_spans = on_spans
         # A slow model must not hold up those sessions that need none.
         self._woken: dict[Summarizer, asyncio.Event] = {name: asyncio.Event() for name in get_args(Summarizer)}
         self._tasks: list[asyncio.Task[None]] = []
@@ -68,7 +72,10 @@ class Compactor:
         lock = self._turns.setdefault(row.id, asyncio.Lock())
         async with lock:
             created, folded = await self._fold(row, tokens_max=tokens_max, tokens_keep=tokens_keep)
-            return created + await self._roll_up(row), folded
+            created += await self._roll_up(row)
+        if created:
+            self._on_spans()
+        return created, folded
 
     async def _work(self, summarizer: Summarizer) -> None:
         woken = self._woken[summarizer]
@@ -105,7 +112,7 @@ class Compactor:
             )
             for piece in pieces:
                 made = await self._made(row, piece)
-                if not await self._spans.fold(row.id, made):
+                if made is None or not await self._spans.fold(row.id, made):
                     break  # the session has changed meanwhile: look again
                 self._created.labels(made.summarizer).inc()
                 created += 1
@@ -113,25 +120,13 @@ class Compactor:
             else:
                 return created, folded
 
-    async def _made(self, row: SessionRow, piece: Piece) -> NewSpan:
+    async def _made(self, row: SessionRow, piece: Piece) -> NewSpan | None:
+        """None where all of its turns are gone meanwhile."""
         source = await self._spans.source(row.id, piece)
-        share = int(piece.tokens * self._settings.span_tokens_share)
-        composed, summarizer = await self._summaries.of_turns(
-            source.lines, max(share, _SPAN_TOKENS_MIN), row.policy.summarizer
-        )
-        times = [line.created_at for line in source.lines]
-        return NewSpan(
-            level=0,
-            first_seq=piece.first_seq,
-            last_seq=piece.last_seq,
-            turns=len(source.lines),
-            since=min(times),
-            until=max(times),
-            composed=composed,
-            source_tokens=piece.tokens,
-            summarizer=summarizer,
-            source_hash=source.hash,
-        )
+        if not source.lines:
+            return None
+        tokens_max = tokens_of_turns(piece.tokens, self._settings.span_tokens_share)
+        return span_of_turns(source, *await self._summaries.of_turns(source.lines, tokens_max, row.policy.summarizer))
 
     async def _roll_up(self, row: SessionRow) -> int:
         created = level = 0
@@ -146,18 +141,4 @@ class Compactor:
 
     async def _rolled(self, children: Sequence[StoredSpan]) -> NewSpan:
         spans = [child.span for child in children]
-        tokens_max = sum(span.tokens for span in spans) // _ROLLED_SHARE
-        composed, summarizer = await self._summaries.of_spans(spans, max(tokens_max, _SPAN_TOKENS_MIN))
-        return NewSpan(
-            level=spans[0].level + 1,
-            first_seq=spans[0].first_seq,
-            last_seq=spans[-1].last_seq,
-            turns=sum(child.turns for child in children),
-            since=min(span.since for span in spans),
-            until=max(span.until for span in spans),
-            composed=composed,
-            source_tokens=sum(span.source_tokens for span in spans),
-            summarizer=summarizer,
-            source_hash=hashlib.sha256(b"".join(child.source_hash for child in children)).digest(),
-            children=[child.id for child in children],
-        )
+        return span_of_spans(children, *await self._summaries.of_spans(spans, tokens_of_spans(children)))

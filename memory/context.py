@@ -3,19 +3,21 @@
 Four sections compete: the session's tail, the spans that stand for what was said before it, recalled turns, and documents.
 Each first gets its share of the budget; what a section leaves goes to the others, in that order. Within a section, the tail
 and the spans keep their newest without a gap, and the others their best. A whole part fits or is left out; only the newest
-turn is shortened rather than lost.
+turn is shortened rather than lost, and for a recalled turn that is too large for all that is left, the span that stands for it is
+taken, which says how to open it.
 
 Everything recalled or retrieved is fenced and marked as data: it was written by somebody else than the reader's principal.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from shared.memory_messages import ContextAnswer, DocumentSource, Part, SpanSource, TurnSource
 from shared.tokens import estimate_tokens
 
 SectionName = Literal["turn", "summary", "recalled", "document"]
+Source = TurnSource | SpanSource | DocumentSource
 
 # What a section gets first. The tail is what the reader answers to; the others support it.
 _SHARES: Final[dict[SectionName, float]] = {"turn": 0.4, "summary": 0.2, "recalled": 0.2, "document": 0.2}
@@ -35,11 +37,16 @@ _SHORTENED_TOKENS_MIN: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A line or passage that may go into the context. `order` sorts it among its own for reading."""
+    """A line or passage that may go into the context. `order` sorts it among its own for reading. `stand_in` says in short what
+    it is about, for where it does not fit."""
 
     text: str
-    source: TurnSource | SpanSource | DocumentSource
+    source: Source
     order: tuple[str | int, ...]
+    stand_in: "Candidate | None" = None
+
+    def with_stand_in(self, stand_in: "Candidate | None") -> "Candidate":
+        return self if stand_in is None else replace(self, stand_in=stand_in)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +79,7 @@ def assemble(found: Found, *, documents: Sequence[Candidate], max_tokens: int, d
         share = int(max_tokens * _SHARES[section.name])
         left -= _spend(section, min(share, left))
     for section in sections:
+        _put_stand_ins(section, left, known={each.source for other in sections for each in other.taken})
         left -= _spend(section, left)
     if found.tail and not sections[0].taken:
         _shorten_newest(sections[0], left)
@@ -107,6 +115,19 @@ def _spend(section: _Section, budget: int) -> int:
         used += cost
         section.tokens += cost
     return used
+
+
+def _put_stand_ins(section: _Section, budget: int, *, known: set[Source]) -> None:
+    """For candidates that are too large for all that is left. One that stands for several of them is put once."""
+    candidates = list(section.candidates)
+    for index, candidate in enumerate(candidates[section.next :], start=section.next):
+        short = candidate.stand_in
+        if short is None or short.source in known or _cost(section, short) > budget:
+            continue
+        if _cost(section, candidate) > budget:
+            candidates[index] = short
+            known.add(short.source)
+    section.candidates = candidates
 
 
 def _skip_to_fitting(section: _Section, budget: int) -> bool:

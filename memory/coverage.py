@@ -1,11 +1,14 @@
 """The invariant of compaction, checked: nothing is lost, nothing stands twice. Pure.
 
 Every turn is in the tail or in exactly one span of level 0, and the spans of a level tile a beginning of the level below.
+Numbers of turns that were erased are the only ones that may be missing: a span whose turns are all gone is gone with them.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
+
+from memory.ranges import NONE, Ranges
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +22,7 @@ class Covered:
     parent: int | None
 
 
-def coverage_problems(spans: Iterable[Covered], tail_from: int) -> list[str]:
+def coverage_problems(spans: Iterable[Covered], tail_from: int, erased: Ranges = NONE) -> list[str]:
     """What is wrong with the spans of one session whose tail begins at `tail_from`; empty when sound."""
     ordered = sorted(spans, key=lambda span: (span.level, span.first_seq, span.last_seq))
     levels = {level: list(group) for level, group in groupby(ordered, key=lambda span: span.level)}
@@ -28,20 +31,24 @@ def coverage_problems(spans: Iterable[Covered], tail_from: int) -> list[str]:
     for level in range(max(levels, default=0) + 1):
         here = levels.get(level, [])
         reached = here[-1].last_seq if here else 0
-        if level == 0 and reached != covered:
+        if level == 0 and not (reached <= covered and erased.holds(reached + 1, covered)):
             problems.append(f"level 0 reaches turn {reached}, and the tail begins at {tail_from}")
-        problems += _tiling_problems(here, level)
+        problems += _tiling_problems(here, level, erased)
         problems += _parent_problems(here, levels.get(level + 1, []))
     return problems
 
 
-def _tiling_problems(spans: Sequence[Covered], level: int) -> list[str]:
-    found = [f"level {level} begins at turn {span.first_seq}" for span in spans[:1] if span.first_seq != 1]
+def _tiling_problems(spans: Sequence[Covered], level: int, erased: Ranges) -> list[str]:
+    found = [
+        f"level {level} begins at turn {span.first_seq}"
+        for span in spans[:1]
+        if span.first_seq < 1 or not erased.holds(1, span.first_seq - 1)
+    ]
     found += [f"span {span.id} ends before it begins" for span in spans if span.last_seq < span.first_seq]
     return found + [
         f"level {level}: after turn {before.last_seq} comes turn {after.first_seq}"
         for before, after in pairwise(spans)
-        if after.first_seq != before.last_seq + 1
+        if after.first_seq <= before.last_seq or not erased.holds(before.last_seq + 1, after.first_seq - 1)
     ]
 
 

@@ -12,7 +12,7 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from memory.history import History
-from memory.records import embed_text
+from memory.records import IndexedItem
 from shared.errors import Forbidden, ServiceError, Unauthenticated
 from shared.retrieval_client import RetrievalClient
 from shared.vectors import Float32Array
@@ -23,6 +23,15 @@ log = structlog.get_logger()
 _FILL_TIMEOUT_S: Final = 60.0
 _RETRY_FIRST_S: Final = 0.5
 _RETRY_MAX_S: Final = 15.0
+
+
+# Of what `embed_text` makes. Raise it with any change of that: every vector is then made anew, while the old ones serve.
+EMBED_TEXT_VERSION: Final = "1"
+
+
+def embed_text(item: IndexedItem) -> str:
+    """What the model reads of an item."""
+    return f"{item.speaker}: {item.text}" if item.speaker else item.text
 
 
 class Embeddings:
@@ -47,10 +56,12 @@ class Embeddings:
         # The model that vectors are of; learned from retrieval's answers and kept in the database.
         self.model = ""
         self._failures = Counter("diptych_embed_failures", "Embed calls that failed.", ["kind"], registry=registry)
-        self._pending = Gauge("diptych_vectors_pending", "Turns that have no vector yet.", registry=registry)
+        self._pending = Gauge("diptych_vectors_pending", "Turns and spans that have no vector yet.", registry=registry)
 
     async def start(self) -> None:
         self.model = await self._history.model()
+        if await self._history.change_embed_text(EMBED_TEXT_VERSION):
+            log.warning("embed_text_changed", version=EMBED_TEXT_VERSION)
         self._task = asyncio.create_task(self._fill(), name="fill-vectors")
 
     async def close(self) -> None:
@@ -105,17 +116,17 @@ class Embeddings:
     async def _fill_batch(self) -> bool:
         """False where nothing was pending."""
         self._wake.clear()
-        turns = await self._history.pending(self.model, self._batch)
+        items = await self._history.pending(self.model, self._batch)
         self._pending.set(await self._history.pending_count())
-        if not turns:
+        if not items:
             return False
-        # An empty turn has no meaning to embed, but every turn must leave `pending`.
-        texts = [embed_text(turn) for turn in turns]
+        # An empty item has no meaning to embed, but every one must leave `pending`.
+        texts = [embed_text(item) for item in items]
         answer = await self._client.embed(texts, kind="document", timeout_s=_FILL_TIMEOUT_S)
         await self._learn(answer.model)
         raw = [vector.astype("<f4").tobytes() for vector in answer.vectors.array]
         await self._history.store_vectors(
-            answer.model, [(turn.id, vector) for turn, vector in zip(turns, raw, strict=True)]
+            answer.model, [(item.key, vector) for item, vector in zip(items, raw, strict=True)]
         )
         return True
 

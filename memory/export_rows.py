@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from shared.memory_messages import LedgerItem, Policy
+from shared.memory_messages import LedgerItem, Policy, Retention
 from shared.memory_records import (
     ExportedFact,
     ExportedSession,
@@ -23,7 +23,7 @@ from shared.vectors import Vector
 
 _SESSION = (
     "SELECT item.id, item.session_id, item.user_id, item.agent_id, item.title, item.policy, item.metadata, item.last_seq, "
-    "item.tail_from, item.created_at, item.updated_at FROM sessions item WHERE item.tenant = ?"
+    "item.tail_from, item.created_at, item.updated_at, item.retain_days_max, item.retain_turns_max FROM sessions item WHERE item.tenant = ?"
 )
 _VECTOR = "LEFT JOIN vectors v ON v.item_kind = ? AND v.item_id = item.id AND v.model = ?"
 _TURN = (
@@ -69,6 +69,7 @@ def _session(row: Sequence[Any]) -> ExportedSession:
         agent_id=row[3],
         title=row[4],
         policy=msgspec.json.decode(row[5], type=Policy),
+        retention=None if row[11] is row[12] is None else Retention(days_max=row[11], turns_max=row[12]),
         metadata=msgspec.json.decode(row[6]),
         last_seq=row[7],
         tail_from=row[8],

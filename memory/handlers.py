@@ -4,6 +4,7 @@ from typing import Any
 
 from memory import VERSION
 from memory.service import MemoryService
+from shared.forgetting_messages import AuditPage, AuditQuery, ForgetRequest, TenantRetention
 from shared.memory_messages import (
     AppendAnswer,
     AppendRequest,
@@ -14,6 +15,7 @@ from shared.memory_messages import (
     EraseReport,
     RecallAnswer,
     RecallRequest,
+    Retention,
     Session,
     SessionPage,
     SessionSpec,
@@ -54,7 +56,7 @@ async def get_session(service: MemoryService, call: Call[None, None]) -> Session
 
 
 async def delete_session(service: MemoryService, call: Call[None, None]) -> EraseReport:
-    return await service.erase_session(call.principal.tenant, call.path["session"])
+    return await service.erasing.erase_session(call.principal, call.path["session"])
 
 
 async def append_turns(service: MemoryService, call: Call[AppendRequest, None]) -> AppendAnswer:
@@ -98,6 +100,23 @@ async def import_memory(service: MemoryService, call: Call[Incoming, None]) -> I
     return await service.import_memory(call.principal.tenant, call.body)
 
 
+async def forget(service: MemoryService, call: Call[ForgetRequest, None]) -> EraseReport:
+    return await service.erasing.forget(call.principal, call.body)
+
+
+async def list_audit(service: MemoryService, call: Call[None, AuditQuery]) -> AuditPage:
+    page = await service.erasing.audit_page(call.principal.tenant, call.query)
+    return AuditPage(items=page.items, next_cursor=page.next_cursor)
+
+
+async def get_retention(service: MemoryService, call: Call[None, None]) -> TenantRetention:
+    return await service.erasing.retention(call.principal.tenant)
+
+
+async def put_retention(service: MemoryService, call: Call[Retention, None]) -> TenantRetention:
+    return await service.erasing.put_retention(call.principal.tenant, call.body)
+
+
 def _read(method: str, path: str, summary: str, handler: Any, answer: type, **more: Any) -> Route:
     return Route(
         method=method, path=path, summary=summary, handler=handler, scope="memory:read", answers={200: answer}, **more
@@ -118,7 +137,49 @@ ROUTES = (
         "GET", "/v1/sessions", "List the sessions of a user or agent", list_sessions, SessionPage, query=SessionsQuery
     ),
     _read("GET", _SESSION, "One session", get_session, Session),
-    _write("DELETE", _SESSION, "Erase a session and everything derived from it", delete_session, EraseReport),
+    _write(
+        "DELETE",
+        _SESSION,
+        "Erase a session and everything derived from it",
+        delete_session,
+        EraseReport,
+        takes_long=True,
+    ),
+    _write(
+        "POST",
+        "/v1/forget",
+        "Erase by user, session, ids or time, and verify it",
+        forget,
+        EraseReport,
+        body=ForgetRequest,
+        takes_long=True,
+    ),
+    Route(
+        method="GET",
+        path="/v1/audit",
+        summary="Who erased how much of what, and when",
+        handler=list_audit,
+        scope="admin",
+        answers={200: AuditPage},
+        query=AuditQuery,
+    ),
+    Route(
+        method="GET",
+        path="/v1/retention",
+        summary="What the tenant keeps at most",
+        handler=get_retention,
+        scope="admin",
+        answers={200: TenantRetention},
+    ),
+    Route(
+        method="PUT",
+        path="/v1/retention",
+        summary="Say what the tenant keeps at most",
+        handler=put_retention,
+        scope="admin",
+        answers={200: TenantRetention},
+        body=Retention,
+    ),
     _write("POST", _SESSION + "/turns", "Append turns, once", append_turns, AppendAnswer, body=AppendRequest),
     _read("GET", _SESSION + "/turns", "Read turns in order", list_turns, TurnPage, query=TurnsQuery),
     _read("GET", _SESSION + "/spans", "List the spans of a session", list_spans, SpanPage, query=SpansQuery),

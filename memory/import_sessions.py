@@ -7,20 +7,25 @@ interleaved with what an agent appends meanwhile, and two imports at once give w
 
 import sqlite3
 import uuid
+from itertools import pairwise
+from typing import Final
 
 import msgspec
 
 from memory.coverage import Covered, coverage_problems
 from memory.import_records import Refused, SessionParts, Tally
-from memory.spans import source_hash
+from memory.items import SOURCES
+from memory.ranges import Ranges
+from memory.spans import read_source
 from memory.store import stored_time
 from memory.turn_writes import INSERT_TURN, content_hash
+from shared.memory_messages import RecallKind
 from shared.memory_records import ExportedSession, ExportedSpan, ExportedTurn
 from shared.tokens import estimate_tokens
 from shared.vectors import Vector
 
-# Kinds of items that are recalled. Others have vectors in a stream that nothing here would read.
-_RECALLED = frozenset({"turn"})
+# What of a session is recalled.
+_RECALLED: Final[tuple[RecallKind, ...]] = ("turn", "span")
 
 
 class ImportSessions:
@@ -62,7 +67,7 @@ class ImportSessions:
         key = self._insert(connection, session)
         model = self._usable_model(connection)
         vectors = sum(_insert_turn(connection, key, turn, model) for turn in parts.turns())
-        _insert_spans(connection, key, parts)
+        vectors += _insert_spans(connection, key, parts, model)
         _make_recallable(connection, key, model)
         _check(connection, key, session)
         return True, vectors
@@ -71,7 +76,7 @@ class ImportSessions:
         return _inserted(
             connection.execute(
                 "INSERT INTO sessions (tenant, session_id, user_id, agent_id, title, policy, metadata, last_seq, tail_from, "
-                "created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "created_at, updated_at, retain_days_max, retain_turns_max) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     self._tenant,
                     session.id,
@@ -84,6 +89,8 @@ class ImportSessions:
                     session.tail_from,
                     stored_time(session.created_at),
                     stored_time(session.updated_at),
+                    session.retention and session.retention.days_max,
+                    session.retention and session.retention.turns_max,
                 ),
             )
         )
@@ -134,7 +141,7 @@ def _insert_turn(connection: sqlite3.Connection, session: int, turn: ExportedTur
 
 
 def _insert_vector(connection: sqlite3.Connection, kind: str, key: int, model: str, vector: Vector | None) -> int:
-    if vector is None or not model or kind not in _RECALLED:
+    if vector is None or not model:
         return 0
     raw = vector.array.astype("<f4").tobytes()
     connection.execute(
@@ -143,8 +150,9 @@ def _insert_vector(connection: sqlite3.Connection, kind: str, key: int, model: s
     return 1
 
 
-def _insert_spans(connection: sqlite3.Connection, session: int, parts: SessionParts) -> None:
-    """Raises Refused."""
+def _insert_spans(connection: sqlite3.Connection, session: int, parts: SessionParts, model: str) -> int:
+    """How many vectors came with them. Raises Refused."""
+    vectors = 0
     keys: dict[str, int] = {}
     parents: dict[int, str] = {}
     for span in parts.spans():
@@ -152,12 +160,14 @@ def _insert_spans(connection: sqlite3.Connection, session: int, parts: SessionPa
             key = keys[span.id] = _insert_span(connection, session, span)
         except sqlite3.IntegrityError as error:
             raise Refused(f"two of its spans of level {span.level} begin at turn {span.first_seq}") from error
+        vectors += _insert_vector(connection, "span", key, model, span.vector)
         if span.parent_id is not None:
             parents[key] = span.parent_id
     for key, parent in parents.items():
         if parent not in keys:
             raise Refused(f"a span stands in {parent!r}, which is not there")
         connection.execute("UPDATE spans SET parent = ? WHERE id = ?", (keys[parent], key))
+    return vectors
 
 
 def _insert_span(connection: sqlite3.Connection, session: int, span: ExportedSpan) -> int:
@@ -189,18 +199,31 @@ def _insert_span(connection: sqlite3.Connection, session: int, span: ExportedSpa
 
 
 def _make_recallable(connection: sqlite3.Connection, session: int, model: str) -> None:
-    """Tells recall indexes of the session's turns, and has vectors made of those that came without."""
-    connection.execute(
-        "INSERT INTO ops (kind, item_kind, item_id, tenant, user_id, agent_id, session) "
-        "SELECT 'add', 'turn', t.id, s.tenant, s.user_id, s.agent_id, s.id "
-        "FROM turns t JOIN sessions s ON s.id = t.session WHERE s.id = ? ORDER BY t.seq",
-        (session,),
+    """Tells recall indexes of what the session has, and has vectors made of what came without."""
+    for kind in _RECALLED:
+        source = SOURCES[kind]
+        connection.execute(
+            "INSERT INTO ops (kind, item_kind, item_id, tenant, user_id, agent_id, session) "
+            f"SELECT 'add', ?, {source.id}, {source.owner} FROM {source.rows} WHERE {source.session} = ? "
+            f"ORDER BY {source.id}",
+            (kind, session),
+        )
+        connection.execute(
+            f"INSERT INTO pending (item_kind, item_id) SELECT ?, {source.id} FROM {source.rows} "
+            f"WHERE {source.session} = ? AND NOT EXISTS (SELECT 1 FROM vectors v WHERE v.item_kind = ? "
+            f"AND v.item_id = {source.id} AND v.model = ?) ORDER BY {source.id}",
+            (kind, session, kind, model),
+        )
+
+
+def _add_erased(connection: sqlite3.Connection, key: int, last_seq: int) -> Ranges:
+    """Numbers that no turn has are of turns that were forgotten before the export."""
+    seqs = [row[0] for row in connection.execute("SELECT seq FROM turns WHERE session = ? ORDER BY seq", (key,))]
+    gaps = Ranges((before + 1, after - 1) for before, after in pairwise([0, *seqs, last_seq + 1]) if after > before + 1)
+    connection.executemany(
+        "INSERT INTO erased (session, first_seq, last_seq) VALUES (?, ?, ?)", [(key, *gap) for gap in gaps]
     )
-    connection.execute(
-        "INSERT INTO pending (item_kind, item_id) SELECT 'turn', t.id FROM turns t WHERE t.session = ? AND NOT EXISTS "
-        "(SELECT 1 FROM vectors v WHERE v.item_kind = 'turn' AND v.item_id = t.id AND v.model = ?) ORDER BY t.seq",
-        (session, model),
-    )
+    return gaps
 
 
 def _check(connection: sqlite3.Connection, key: int, session: ExportedSession) -> None:
@@ -210,18 +233,16 @@ def _check(connection: sqlite3.Connection, key: int, session: ExportedSession) -
         "(SELECT coalesce(sum(tokens), 0) FROM turns WHERE session = sessions.id AND seq >= tail_from) WHERE id = ?",
         (key,),
     )
-    turns = connection.execute("SELECT count(*) FROM turns WHERE session = ?", (key,)).fetchone()[0]
-    if turns != session.last_seq:
-        raise Refused(f"it has {turns} turns, and their numbers go to {session.last_seq}")
+    erased = _add_erased(connection, key, session.last_seq)
     rows = connection.execute(
         "SELECT id, level, first_seq, last_seq, parent, source_hash FROM spans WHERE session = ?", (key,)
     ).fetchall()
     spans = [Covered(id=row[0], level=row[1], first_seq=row[2], last_seq=row[3], parent=row[4]) for row in rows]
-    problems = coverage_problems(spans, session.tail_from)
+    problems = coverage_problems(spans, session.tail_from, erased)
     if problems:
         raise Refused(f"its spans do not fit its turns: {problems[0]}")
     for row in rows:
-        if row[1] == 0 and source_hash(connection, key, row[2], row[3]) != row[5]:
+        if row[1] == 0 and read_source(connection, key, row[2], row[3]).hash != row[5]:
             raise Refused(f"the span from turn {row[2]} to {row[3]} was made from other turns")
 
 

@@ -50,6 +50,13 @@ class ScopeIndexes:
         self._evict()
         return result
 
+    def drop(self, tenant: str, *, sessions: frozenset[int], users: frozenset[str], agents: frozenset[str]) -> None:
+        """Forgets what is indexed of these, words and all; the next use makes it anew from the truth."""
+        for scope in self.scopes:
+            named = scope.session in sessions or scope.user_id in users or scope.agent_id in agents
+            if scope.tenant == tenant and named:
+                del self._slots[scope]
+
     @property
     def scopes(self) -> list[Scope]:
         return list(self._slots)

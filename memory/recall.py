@@ -1,43 +1,72 @@
-"""Recall: resolve whose memory is read, ask both legs within it, fuse, fetch the texts."""
+"""Recall: resolve whose memory is read, say what the query means beside its words, ask both legs, fetch the texts."""
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Final
+from datetime import UTC, datetime
+from typing import Final, Protocol
 
 from prometheus_client import CollectorRegistry, Counter
 
 from memory.embeddings import Embeddings
-from memory.index import ScopeIndex
+from memory.index import ScopeIndex, Scored, Wanted
 from memory.indexes import ScopeIndexes
-from memory.records import RecalledTurn, Scope
+from memory.recall_query import Understood, understand
+from memory.records import ItemKey, RecalledItem, RecalledSpan, RecalledTurn, Scope
+from memory.span_text import render
+from memory.spans import Spans
 from memory.store import Store
 from memory.turns import Turns
 from shared.errors import invalid
-from shared.fusion import Leg, fuse, ranked, ranks
-from shared.memory_messages import RecallAnswer, Recalled, RecallPlan, RecallRequest, RecallScores
+from shared.filters import Filter, parse_filter
+from shared.memory_messages import (
+    RecallAnswer,
+    Recalled,
+    RecallKind,
+    RecallPlan,
+    RecallRequest,
+    RecallScores,
+    Span,
+    Turn,
+    UnderstoodTime,
+)
 from shared.vectors import Float32Array
 
 _SCOPE_NEEDED: Final = "give user_id, session_id or agent_id: memory is read for somebody, never for everybody"
 
 
+class Items(Protocol):
+    """Reads the items of one kind. The scope is asked each time, so that an index can never widen it."""
+
+    async def recalled(self, scope: Scope, item_ids: Sequence[int], /) -> Mapping[int, RecalledItem]: ...
+
+    async def newest(
+        self, scope: Scope, /, *, since: datetime | None, until: datetime | None, part: Filter | None, limit: int
+    ) -> Sequence[RecalledItem]: ...
+
+
 @dataclass(frozen=True, slots=True)
-class _Legs:
-    dense: Leg
-    lexical: Leg
-    # Of what the lexical leg found, the items that the dense leg cannot judge yet.
-    unjudged: frozenset[int]
-    items: int
-    without_vector: int
+class Hit:
+    """An item by relevance, before it is dressed for an answer."""
+
+    item: RecalledItem
+    score: float
+    scores: RecallScores
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Turns by relevance, before they are dressed for an answer."""
-
-    turns: list[tuple[RecalledTurn, float, RecallScores]]
+    hits: list[Hit]
     degraded: bool
     plan: RecallPlan
+
+
+@dataclass(frozen=True, slots=True)
+class _Searched:
+    best: list[Scored]
+    understood: Understood
+    items: int
+    without_vector: int
 
 
 class Recall:
@@ -45,31 +74,33 @@ class Recall:
         self,
         store: Store,
         turns: Turns,
+        spans: Spans,
         indexes: ScopeIndexes,
         embeddings: Embeddings,
         *,
-        candidates: int,
         registry: CollectorRegistry,
     ) -> None:
         self._store = store
         self._turns = turns
         self._indexes = indexes
         self._embeddings = embeddings
-        self._candidates = candidates
+        self._items: dict[RecallKind, Items] = {"turn": turns, "span": spans}
         self._degraded = Counter("diptych_recalls_degraded", "Recalls answered without vectors.", registry=registry)
 
     async def recall(self, tenant: str, request: RecallRequest) -> RecallAnswer:
         """Raises InvalidFields, and NotFound for a session that is not the caller's."""
         _check(request)
+        part = _filter(request)
         scope = await self.scope(tenant, request.user_id, request.session_id, request.agent_id)
         if request.query is None:
-            until = _earliest(request.until, request.as_of)
-            newest = await self._turns.newest(scope, since=request.since, until=until, limit=request.limit)
-            items = [await self._dress(request, turn, 0.0, RecallScores()) for turn in newest]
-            return RecallAnswer(items=items, degraded=False)
+            hits = [Hit(item, 0.0, RecallScores()) for item in await self._newest(scope, request, part)]
+            return RecallAnswer(items=[await self._dress(request, hit) for hit in hits], degraded=False)
         found = await self.find(scope, request, request.query)
-        items = [await self._dress(request, turn, score, scores) for turn, score, scores in found.turns]
-        return RecallAnswer(items=items, degraded=found.degraded, plan=found.plan if request.explain else None)
+        return RecallAnswer(
+            items=[await self._dress(request, hit) for hit in found.hits],
+            degraded=found.degraded,
+            plan=found.plan if request.explain else None,
+        )
 
     async def scope(self, tenant: str, user_id: str | None, session_id: str | None, agent_id: str | None) -> Scope:
         """Raises NotFound where the session does not exist, or is another user's."""
@@ -81,70 +112,130 @@ class Recall:
         return Scope(tenant=tenant, user_id=user_id, agent_id=agent_id, session=session)
 
     async def find(self, scope: Scope, request: RecallRequest, query: str) -> Found:
+        """The best items. Of the request only what decides about them is looked at: the scope is given."""
+        part = _filter(request)
         started = time.perf_counter()
         vector = None if request.mode == "lexical" else await self._embeddings.query_vector(query)
         degraded = vector is None and request.mode != "lexical"
         embedded = time.perf_counter()
-        until = _earliest(request.until, request.as_of)
-        legs = await self._indexes.use(
+        use_words = request.mode != "dense" or degraded
+        now = request.as_of or datetime.now(UTC)
+        searched = await self._indexes.use(
             scope,
             self._embeddings.model,
-            lambda index: self._search(index, request, query, vector, until, use_words=degraded),
+            lambda index: _search(index, request, query, vector, part, now=now, use_words=use_words),
         )
-        searched = time.perf_counter()
-        scored = _fused(legs)[: request.limit]
-        texts = await self._turns.recalled(scope, [item_id for item_id, _ in scored])
-        scores = _leg_scores(legs)
+        done = time.perf_counter()
+        items = await self._read(scope, [scored.key for scored in searched.best])
         if degraded:
             self._degraded.inc()
-        stages = {"embed": embedded - started, "search": searched - embedded, "fetch": time.perf_counter() - searched}
+        stages = {"embed": embedded - started, "search": done - embedded, "fetch": time.perf_counter() - done}
         return Found(
-            turns=[(texts[item_id], score, scores[item_id]) for item_id, score in scored if item_id in texts],
+            hits=[Hit(items[each.key], each.score, each.scores) for each in searched.best if each.key in items],
             degraded=degraded,
-            plan=RecallPlan(
-                scope=scope.label,
-                items=legs.items,
-                without_vector=legs.without_vector,
-                stages_ms={name: round(spent * 1000.0, 3) for name, spent in stages.items()},
-            ),
+            plan=_plan(scope, searched, stages),
         )
 
-    def _search(
-        self,
-        index: ScopeIndex,
-        request: RecallRequest,
-        query: str,
-        vector: Float32Array | None,
-        until: datetime | None,
-        *,
-        use_words: bool,
-    ) -> _Legs:
-        window = {"since": request.since, "until": until}
-        limit = max(self._candidates, request.limit)
-        lexical = index.lexical(query, limit=limit, **window) if request.mode != "dense" or use_words else {}
-        dense = index.dense(vector, limit=limit, **window) if vector is not None else {}
-        unjudged = frozenset(item_id for item_id in lexical if not index.has_vector(item_id))
-        return _Legs(dense, lexical, unjudged, len(index), index.without_vector)
+    async def _newest(self, scope: Scope, request: RecallRequest, part: Filter | None) -> list[RecalledItem]:
+        until = _earliest(request.until, request.as_of)
+        found: list[RecalledItem] = []
+        for kind in dict.fromkeys(request.kinds):
+            found += await self._items[kind].newest(
+                scope, since=request.since, until=until, part=part, limit=request.limit
+            )
+        # Each kind in its own order, and that order kept among those of one moment.
+        return sorted(found, key=lambda item: item.created_at, reverse=True)[: request.limit]
 
-    async def _dress(self, request: RecallRequest, turn: RecalledTurn, score: float, scores: RecallScores) -> Recalled:
-        before, after = None, None
-        if request.neighbours:
-            until = _earliest(request.until, request.as_of)
-            before, after = await self._turns.around(turn, request.neighbours, until=until)
-        return Recalled(
-            kind="turn",
-            id=turn.turn_id,
-            session_id=turn.session_id,
-            seq=turn.seq,
-            role=turn.role,
-            name=turn.name,
-            text=turn.content,
-            created_at=turn.created_at,
-            score=score,
-            scores=scores,
-            before=before,
-            after=after,
-        )
+    async def _read(self, scope: Scope, keys: Sequence[ItemKey]) -> dict[ItemKey, RecalledItem]:
+        wanted: dict[RecallKind, list[int]] = {}
+        for kind, item_id in keys:
+            wanted.setdefault(kind, []).append(item_id)
+        found: dict[ItemKey, RecalledItem] = {}
+        for kind, ids in wanted.items():
+            found |= {(kind, item_id): item for item_id, item in (await self._items[kind].recalled(scope, ids)).items()}
+        return found
+
+    async def _dress(self, request: RecallRequest, hit: Hit) -> Recalled:
+        match hit.item:
+            case RecalledSpan(span=span):
+                return _dressed_span(span, hit)
+            case RecalledTurn() as turn:
+                before, after = None, None
+                if request.neighbours:
+                    until = _earliest(request.until, request.as_of)
+                    before, after = await self._turns.around(turn, request.neighbours, until=until)
+                return _dressed_turn(turn, hit, before, after)
+
+
+def _dressed_turn(turn: RecalledTurn, hit: Hit, before: list[Turn] | None, after: list[Turn] | None) -> Recalled:
+    return Recalled(
+        kind="turn",
+        id=turn.turn_id,
+        session_id=turn.session_id,
+        seq=turn.seq,
+        role=turn.role,
+        name=turn.name,
+        text=turn.content,
+        created_at=turn.created_at,
+        score=hit.score,
+        scores=hit.scores,
+        before=before,
+        after=after,
+    )
+
+
+def _dressed_span(span: Span, hit: Hit) -> Recalled:
+    return Recalled(
+        kind="span",
+        id=span.id,
+        session_id=span.session_id,
+        level=span.level,
+        first_seq=span.first_seq,
+        last_seq=span.last_seq,
+        since=span.since,
+        text=render(span.text, span.ledger),
+        created_at=span.until,
+        score=hit.score,
+        scores=hit.scores,
+    )
+
+
+def _search(
+    index: ScopeIndex,
+    request: RecallRequest,
+    query: str,
+    vector: Float32Array | None,
+    part: Filter | None,
+    *,
+    now: datetime,
+    use_words: bool,
+) -> _Searched:
+    understood = understand(query, now=now, oldest=index.oldest, speakers=index.speakers)
+    best = index.search(
+        query if use_words else None,
+        vector,
+        wanted=Wanted(
+            kinds=frozenset(request.kinds),
+            since=request.since,
+            until=_earliest(request.until, request.as_of),
+            filter=part,
+        ),
+        understood=understood,
+        limit=request.limit,
+    )
+    return _Searched(best, understood, len(index), index.without_vector)
+
+
+def _plan(scope: Scope, searched: _Searched, stages: dict[str, float]) -> RecallPlan:
+    understood = searched.understood
+    return RecallPlan(
+        scope=scope.label,
+        items=searched.items,
+        without_vector=searched.without_vector,
+        times=[UnderstoodTime(text=each.text, since=each.since, until=each.until) for each in understood.times],
+        speakers=sorted({*understood.speakers, *understood.roles}),
+        stages_ms={name: round(spent * 1000.0, 3) for name, spent in stages.items()},
+    )
 
 
 def _check(request: RecallRequest) -> None:
@@ -154,34 +245,9 @@ def _check(request: RecallRequest) -> None:
         raise invalid("$.since", "is later than until")
 
 
-def _fused(legs: _Legs) -> list[tuple[int, float]]:
-    """With one leg silent, the other's own scores say more than half of a scaled one.
-
-    A turn that has no vector yet is not a turn that the dense leg thinks little of: it is placed there as it is placed in
-    the lexical leg, so that what was just said is not held back for the moment that its embedding takes.
-    """
-    if not legs.dense or not legs.lexical:
-        return ranked(legs.dense or legs.lexical)
-    low, high = min(legs.lexical.values()), max(legs.lexical.values())
-    bottom, top = min(legs.dense.values()), max(legs.dense.values())
-    assumed = {
-        item_id: bottom + (top - bottom) * ((legs.lexical[item_id] - low) / (high - low) if high > low else 1.0)
-        for item_id in legs.unjudged
-    }
-    return fuse({**legs.dense, **assumed}, legs.lexical)
-
-
-def _leg_scores(legs: _Legs) -> dict[int, RecallScores]:
-    dense_ranks, lexical_ranks = ranks(legs.dense), ranks(legs.lexical)
-    return {
-        item_id: RecallScores(
-            dense=legs.dense.get(item_id),
-            dense_rank=dense_ranks.get(item_id),
-            lexical=legs.lexical.get(item_id),
-            lexical_rank=lexical_ranks.get(item_id),
-        )
-        for item_id in {*legs.dense, *legs.lexical}
-    }
+def _filter(request: RecallRequest) -> Filter | None:
+    """Raises InvalidFields."""
+    return None if request.filter is None else parse_filter(request.filter)
 
 
 def _earliest(first: datetime | None, second: datetime | None) -> datetime | None:

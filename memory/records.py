@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from shared.memory_messages import Policy, Role
+from shared.memory_messages import Policy, RecallKind, Role, Span
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,16 +35,32 @@ class Scope:
         return "+".join(name for name, value in given if value is not None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IndexedTurn:
-    """What a recall index needs to know of a turn. `vector` is None until it is known."""
+# What names an item among all that can be recalled: ids are counted for each kind apart.
+ItemKey = tuple[RecallKind, int]
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexedItem:
+    """What a recall index and the model need to know of an item.
+
+    `position` is its place among the items of its session that follow one another, None where it has no neighbours.
+    `metadata` is JSON as it is stored. `vector` is None until it is known.
+    """
+
+    kind: RecallKind
     id: int
-    session: int
+    session: int | None
+    position: int | None
+    role: str
     speaker: str
     text: str
     created_at: datetime
+    metadata: str
     vector: bytes | None
+
+    @property
+    def key(self) -> ItemKey:
+        return self.kind, self.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +68,8 @@ class Changes:
     """The next changes of a scope, up to and with `sequence`: items as they are now, and those that are gone."""
 
     sequence: int
-    items: list[IndexedTurn]
-    removed_ids: list[int]
+    items: list[IndexedItem]
+    removed: list[ItemKey]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,13 +87,25 @@ class RecalledTurn:
     created_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class RecalledSpan:
+    """A span with its key, and that of its session."""
+
+    id: int
+    session: int
+    span: Span
+
+    @property
+    def created_at(self) -> datetime:
+        return self.span.until
+
+
+# What recall finds, in one form for each kind.
+RecalledItem = RecalledTurn | RecalledSpan
+
+
 def speaker_of(role: str, name: str | None) -> str:
     return name or role
-
-
-def embed_text(turn: IndexedTurn) -> str:
-    """What the model reads of a turn."""
-    return f"{turn.speaker}: {turn.text}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

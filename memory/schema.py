@@ -28,6 +28,18 @@ def m003_facts(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations()
+def m004_forgetting(db: Database) -> None:
+    for statement in _FORGETTING:
+        db.execute(statement)
+
+
+@migrations()
+def m005_spans_are_recalled(db: Database) -> None:
+    for statement in _SPANS_ARE_RECALLED:
+        db.execute(statement)
+
+
 _INITIAL = (
     """
     CREATE TABLE sessions (
@@ -122,4 +134,37 @@ _FACTS = (
     ) WITHOUT ROWID
     """,
     "CREATE INDEX fact_sources_by_turn ON fact_sources (turn)",
+)
+
+# `erased` names the numbers of a session's turns that are gone, so that `check` tells what was forgotten from what was lost.
+# `audit` says who erased how much of what and when, and nothing of what it was: ids in it are digests. It is `settled` once
+# nothing of the erase is left in the file and its log. `retention` is what a tenant keeps at most, and a session may keep less.
+_FORGETTING = (
+    """
+    CREATE TABLE erased (
+        session INTEGER NOT NULL REFERENCES sessions ON DELETE CASCADE,
+        first_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL, PRIMARY KEY (session, first_seq)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE audit (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, at TEXT NOT NULL, tenant TEXT NOT NULL, key_id TEXT,
+        action TEXT NOT NULL, scope TEXT NOT NULL, report TEXT NOT NULL, settled INTEGER NOT NULL DEFAULT 0
+    )
+    """,
+    "CREATE INDEX audit_by_tenant ON audit (tenant, id)",
+    "CREATE INDEX audit_unsettled ON audit (id) WHERE NOT settled",
+    "CREATE TABLE retention (tenant TEXT PRIMARY KEY, days_max INTEGER, turns_max INTEGER) WITHOUT ROWID",
+    "ALTER TABLE sessions ADD COLUMN retain_days_max INTEGER",
+    "ALTER TABLE sessions ADD COLUMN retain_turns_max INTEGER",
+)
+
+# Spans that were made before they could be recalled are entered as new ones are.
+_SPANS_ARE_RECALLED = (
+    """
+    INSERT INTO ops (kind, item_kind, item_id, tenant, user_id, agent_id, session)
+    SELECT 'add', 'span', p.id, s.tenant, s.user_id, s.agent_id, s.id FROM spans p JOIN sessions s ON s.id = p.session
+    ORDER BY p.id
+    """,
+    "INSERT INTO pending (item_kind, item_id) SELECT 'span', id FROM spans ORDER BY id",
 )

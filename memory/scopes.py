@@ -2,8 +2,11 @@
 
 from memory.records import Scope
 
+# A condition with a place for each of the values.
+Condition = tuple[str, list[str | int]]
 
-def scope_condition(scope: Scope, prefix: str) -> tuple[str, list[str | int]]:
+
+def scope_condition(scope: Scope, prefix: str) -> Condition:
     """`prefix` is "s." where the sessions table is asked, and empty for `ops`, which has the same columns."""
     session = "s.id" if prefix else "session"
     wanted = {

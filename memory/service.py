@@ -2,7 +2,6 @@
 answers a message, or raises a ServiceError."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from html import escape
 
 import structlog
@@ -11,14 +10,15 @@ from prometheus_client import CollectorRegistry, Counter
 from memory.compactor import Compactor
 from memory.context import Candidate, Found, assemble, document_room
 from memory.embeddings import Embeddings
+from memory.erasing import Erasing
 from memory.exports import Exports
 from memory.history import History
 from memory.imports import Imports
 from memory.indexes import ScopeIndexes
 from memory.recall import Recall
-from memory.records import RecalledTurn, Scope, SessionRow, speaker_of
+from memory.recalled_parts import RecalledParts, said, span_candidate
+from memory.records import ItemKey, Scope, SessionRow
 from memory.settings import MemorySettings
-from memory.span_text import render
 from memory.spans import Spans
 from memory.store import Store
 from shared.errors import FieldError, InvalidFields, NotFound, Unavailable, invalid
@@ -30,14 +30,12 @@ from shared.memory_messages import (
     ContextAnswer,
     ContextRequest,
     DocumentSource,
-    EraseReport,
     RecallAnswer,
     RecallRequest,
     Session,
     SessionSpec,
     SessionsQuery,
     Span,
-    SpanSource,
     SpansQuery,
     Turn,
     TurnIn,
@@ -56,7 +54,6 @@ from shared.snapshots import Snapshots
 log = structlog.get_logger()
 
 # More never fit a context together with the rest; omitted ones are counted among these.
-_RECALLED_MAX = 30
 _DOCUMENTS_MAX = 20
 # What a passage takes, a paragraph or two, and what stands around it of that: its place and its title. Where passages are
 # shorter or titles longer than that, the last ones are left out.
@@ -77,10 +74,12 @@ class MemoryService:
         indexes: ScopeIndexes,
         embeddings: Embeddings,
         recall: Recall,
+        recalled: RecalledParts,
         spans: Spans,
         compactor: Compactor,
         exports: Exports,
         imports: Imports,
+        erasing: Erasing,
         documents: RetrievalClient,
         registry: CollectorRegistry,
     ) -> None:
@@ -92,11 +91,13 @@ class MemoryService:
         self.embeddings = embeddings
         self._indexes = indexes
         self._recall = recall
+        self._recalled = recalled
         self._spans = spans
         self._compactor = compactor
         self._exports = exports
         self._imports = imports
         self._documents = documents
+        self.erasing = erasing
         self._turns = Counter("diptych_turns", "Turns appended.", ["status"], registry=registry)
 
     async def put_session(self, tenant: str, session_id: str, spec: SessionSpec) -> Session:
@@ -106,7 +107,10 @@ class MemoryService:
             raise invalid("$.policy.tail_tokens_keep", "must not be larger than tail_tokens_max")
         if policy and policy.summarizer == "llm" and self.settings.llm_url is None:
             raise invalid("$.policy.summarizer", "no language model is configured here (llm_url); use extractive")
-        return await self.store.put_session(tenant, session_id, spec)
+        session = await self.store.put_session(tenant, session_id, spec)
+        if spec.retention is not None:
+            self.erasing.wake()
+        return session
 
     async def session(self, tenant: str, session_id: str) -> Session:
         return await self.store.describe(await self.store.session(tenant, session_id))
@@ -119,13 +123,6 @@ class MemoryService:
         return await self.store.session_page(
             tenant, user_id=query.user_id, agent_id=query.agent_id, cursor=query.cursor, limit=query.limit
         )
-
-    async def erase_session(self, tenant: str, session_id: str) -> EraseReport:
-        row = await self.store.session(tenant, session_id)
-        keys = await self.store.turn_keys(row)
-        turns, vectors = await self.store.erase_session(row)
-        left = await self.store.left_of_session(row, keys)
-        return EraseReport(turns=turns, spans_remade=0, facts=0, vectors=vectors, verified=left == 0)
 
     async def append(self, tenant: str, session_id: str, request: AppendRequest) -> AppendAnswer:
         """Returns once the turns are durable; they can be recalled from then on, by meaning a moment later."""
@@ -168,13 +165,15 @@ class MemoryService:
         tail = await self._tail(session, request)
         query = request.query or _last_question(tail)
         scope = Scope(tenant=tenant, user_id=request.user_id) if request.user_id else _session_scope(tenant, session)
-        turns, is_lexical = await self._recalled(scope, request, query)
-        in_tail = {(session.id, turn.seq) for turn in tail} if session else set()
+        recalled, is_lexical = list[Candidate](), False
+        if scope is not None and query is not None:
+            in_tail = {(session.id, turn.seq) for turn in tail} if session else set()
+            recalled, is_lexical = await self._recalled.candidates(scope, request, query, known=in_tail)
         spans = await self._spans.outermost(session.id, as_of=request.as_of) if session else []
         found = Found(
             tail=[_tail_candidate(request.session_id or "", turn) for turn in reversed(tail)],
-            recalled=[_recalled_candidate(turn) for turn in turns if (turn.session, turn.seq) not in in_tail],
-            spans=[_span_candidate(span) for span in reversed(spans)],
+            recalled=recalled,
+            spans=[span_candidate(span, (span.first_seq,)) for span in reversed(spans)],
         )
         # Documents last, because they are packed to the room that the others leave.
         room = document_room(found, max_tokens=request.max_tokens)
@@ -204,13 +203,14 @@ class MemoryService:
         findings = [Finding(where="sqlite", problem=problem) for problem in problems]
         for scope in self._indexes.scopes:
             # The index first: what is appended in between is in the truth alone, and would be no difference.
-            indexed = await self._indexes.use(scope, self.embeddings.model, lambda index: index.ids())
-            truth = await self._history.turn_ids(scope)
+            indexed = await self._indexes.use(scope, self.embeddings.model, lambda index: index.keys())
+            truth = await self._history.item_keys(scope)
             if surplus := indexed - truth:
-                text = f"the recall index has {len(surplus)} turns that are gone, such as {min(surplus)}"
+                text = f"the recall index has {len(surplus)} items that are gone, such as {_named(min(surplus))}"
                 findings.append(Finding(where=f"{scope.tenant}/{scope.label}", problem=text))
-            if missing := {item for item in truth - indexed if item <= max(indexed, default=0)}:
-                text = f"the recall index misses {len(missing)} turns, such as {min(missing)}"
+            newest = dict(sorted(indexed))
+            if missing := {key for key in truth - indexed if key[1] <= newest.get(key[0], 0)}:
+                text = f"the recall index misses {len(missing)} items, such as {_named(min(missing))}"
                 findings.append(Finding(where=f"{scope.tenant}/{scope.label}", problem=text))
         return CheckReport(
             clean=not findings, checked={**counts, "scopes": len(self._indexes.scopes)}, findings=findings
@@ -240,16 +240,6 @@ class MemoryService:
         if session is None:
             return []
         return await self.store.tail(session, tokens_max=request.max_tokens, as_of=request.as_of)
-
-    async def _recalled(
-        self, scope: Scope | None, request: ContextRequest, query: str | None
-    ) -> tuple[list[RecalledTurn], bool]:
-        """Turns by relevance, and whether only words were compared."""
-        if scope is None or query is None:
-            return [], False
-        wanted = RecallRequest(user_id=request.user_id, as_of=request.as_of, limit=_RECALLED_MAX)
-        found = await self._recall.find(scope, wanted, query)
-        return [turn for turn, _, _ in found.turns], found.degraded
 
     async def _hits(
         self, request: ContextRequest, query: str | None, bearer: str | None, room: int
@@ -289,6 +279,10 @@ class MemoryService:
         check_metadata(metadata or {}, path=path, bytes_max=self.settings.metadata_bytes_max)
 
 
+def _named(key: ItemKey) -> str:
+    return f"{key[0]} {key[1]}"
+
+
 def _session_scope(tenant: str, session: SessionRow | None) -> Scope | None:
     return Scope(tenant=tenant, session=session.id) if session else None
 
@@ -299,29 +293,9 @@ def _last_question(tail: Sequence[Turn]) -> str | None:
     return said.strip()[:QUERY_LENGTH_MAX] or None
 
 
-def _said(moment: datetime, role: str, name: str | None, content: str) -> str:
-    return f"[{moment:%Y-%m-%d %H:%M}] {speaker_of(role, name)}: {content}"
-
-
 def _tail_candidate(session_id: str, turn: Turn) -> Candidate:
     source = TurnSource(session_id=session_id, turn_id=turn.id, seq=turn.seq)
-    return Candidate(_said(turn.created_at, turn.role, turn.name, turn.content), source, (turn.seq,))
-
-
-def _recalled_candidate(turn: RecalledTurn) -> Candidate:
-    """Read in the order in which they were said. Every line is quoted, so that none can pose as the context's own."""
-    source = TurnSource(session_id=turn.session_id, turn_id=turn.turn_id, seq=turn.seq)
-    order = (turn.created_at.isoformat(), turn.session_id, turn.seq)
-    said = _said(turn.created_at, turn.role, turn.name, turn.content)
-    return Candidate("> " + said.replace("\n", "\n> "), source, order)
-
-
-def _span_candidate(span: Span) -> Candidate:
-    """Quoted as recalled turns are. The first line says what it stands for, and by which name it opens."""
-    source = SpanSource(session_id=span.session_id, span_id=span.id, first_seq=span.first_seq, last_seq=span.last_seq)
-    text = render(span.text, span.ledger).replace("\n", "\n> ")
-    place = f"turns {span.first_seq} to {span.last_seq}, {span.since:%Y-%m-%d} to {span.until:%Y-%m-%d}, span {span.id}"
-    return Candidate(f"[{place}]\n> {text}", source, (span.first_seq,))
+    return Candidate(said(turn.created_at, turn.role, turn.name, turn.content), source, (turn.seq,))
 
 
 def _document_candidate(rank: int, hit: Hit) -> Candidate:

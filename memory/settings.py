@@ -56,7 +56,11 @@ class MemorySettings(ServiceSettings):
         ge=1024,
         description="Largest import. It stands in a file beside the database until it has been checked whole.",
     )
-    candidates: int = Field(100, ge=10, le=1000, description="Candidates that each leg of a recall gives to fusion.")
+    retention_interval_s: float = Field(
+        3600.0,
+        gt=0,
+        description="How often turns past a limit of retention are looked for. Looking reads every such session.",
+    )
     llm_url: str | None = Field(
         None,
         pattern=r"^https?://[^\s/@?#]+(/[^\s@?#]*)?$",

@@ -11,12 +11,17 @@ from typing import Final
 import msgspec
 
 from memory.coverage import Covered, coverage_problems
+from memory.erased import read_erased
 from memory.folding import Piece, Weighed
-from memory.records import Line, SessionRow, speaker_of
+from memory.items import enter_item
+from memory.ranges import NONE, Ranges
+from memory.records import Line, RecalledSpan, Scope, SessionRow, speaker_of
+from memory.scopes import scope_condition
 from memory.span_text import Composed, render
 from memory.store import FOREVER, SESSION_COLUMNS, TURN_COLUMNS, session_row, stored_time, turn_of
 from shared.database import Database
 from shared.errors import NotFound
+from shared.filters import Filter, matches
 from shared.memory_messages import Span, SpansQuery, Summarizer, Turn, TurnsQuery
 from shared.paging import Page, number_of, page_of
 from shared.tokens import estimate_tokens
@@ -30,10 +35,11 @@ _JOINED: Final = "FROM spans p JOIN sessions s ON s.id = p.session"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What a span of level 0 is made from. `hash` tells whether it is still the same."""
+    """What a span of level 0 is made from. `hash` tells whether it is still the same, `tokens` are those of its turns."""
 
     lines: list[Line]
     hash: bytes
+    tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +102,7 @@ class Spans:
 
     async def source(self, session: int, piece: Piece) -> Source:
         return await self._database.read(
-            lambda connection: _source(connection, session, piece.first_seq, piece.last_seq)
+            lambda connection: read_source(connection, session, piece.first_seq, piece.last_seq)
         )
 
     async def fold(self, session: int, made: NewSpan) -> bool:
@@ -104,12 +110,15 @@ class Spans:
         with its turns any more, or these are not what it was made from."""
 
         def unit(connection: sqlite3.Connection) -> bool:
-            found = connection.execute("SELECT tail_from FROM sessions WHERE id = ?", (session,)).fetchone()
-            if found is None or found[0] != made.first_seq:
+            begins = connection.execute(
+                "SELECT min(t.seq) FROM turns t JOIN sessions s ON s.id = t.session WHERE s.id = ? AND t.seq >= s.tail_from",
+                (session,),
+            ).fetchone()[0]
+            if begins != made.first_seq:
                 return False
-            if _source(connection, session, made.first_seq, made.last_seq).hash != made.source_hash:
+            if read_source(connection, session, made.first_seq, made.last_seq).hash != made.source_hash:
                 return False
-            _insert(connection, session, made)
+            insert_span(connection, session, made)
             connection.execute(
                 "UPDATE sessions SET tail_from = ?, tail_tokens = tail_tokens - ? WHERE id = ?",
                 (made.last_seq + 1, made.source_tokens, session),
@@ -120,16 +129,11 @@ class Spans:
 
     async def unrolled(self, session: int, level: int) -> list[StoredSpan]:
         """Those of the level that stand in none above, oldest first."""
-
-        def unit(connection: sqlite3.Connection) -> list[StoredSpan]:
-            rows = connection.execute(
-                f"SELECT {_SPAN}, p.turns, p.source_hash {_JOINED} WHERE p.session = ? AND p.level = ? "
-                "AND p.parent IS NULL ORDER BY p.first_seq",
-                (session, level),
+        return await self._database.read(
+            lambda connection: read_stored(
+                connection, "p.session = ? AND p.level = ? AND p.parent IS NULL", (session, level)
             )
-            return [StoredSpan(row[0], _span(row), row[-2], row[-1]) for row in rows]
-
-        return await self._database.read(unit)
+        )
 
     async def roll_up(self, session: int, made: NewSpan) -> bool:
         """Stores a span above its children. False, with nothing changed, where one of them is gone or stands in another."""
@@ -142,7 +146,7 @@ class Spans:
             ).fetchone()[0]
             if free != len(made.children):
                 return False
-            key = _insert(connection, session, made)
+            key = insert_span(connection, session, made)
             connection.execute(
                 "UPDATE spans SET parent = ? WHERE id IN (SELECT value FROM json_each(?))", (key, listed)
             )
@@ -179,6 +183,52 @@ class Spans:
 
         return await self._database.read(unit)
 
+    async def over(self, places: Sequence[tuple[int, int]], *, as_of: datetime | None) -> dict[tuple[int, int], Span]:
+        """The span of level 0 that stands for each turn, by session and number; none for what was not folded by then."""
+        listed, moment = msgspec.json.encode(list(places)).decode(), stored_time(as_of) or FOREVER
+
+        def unit(connection: sqlite3.Connection) -> dict[tuple[int, int], Span]:
+            rows = connection.execute(
+                f"SELECT {_SPAN}, p.session, json_extract(j.value, '$[1]') "
+                "FROM json_each(?) j CROSS JOIN spans p ON p.session = json_extract(j.value, '$[0]') AND p.level = 0 "
+                "AND json_extract(j.value, '$[1]') BETWEEN p.first_seq AND p.last_seq "
+                "JOIN sessions s ON s.id = p.session WHERE p.until <= ?",
+                (listed, moment),
+            )
+            return {(row[-2], row[-1]): _span(row) for row in rows}
+
+        return await self._database.read(unit)
+
+    async def recalled(self, scope: Scope, item_ids: Sequence[int]) -> dict[int, RecalledSpan]:
+        """Spans by key, of those that belong to the scope."""
+        ids = msgspec.json.encode(list(item_ids)).decode()
+        return {
+            each.id: each
+            for each in await self._recalled(
+                scope, "p.id IN (SELECT value FROM json_each(?))", (ids,), limit=len(item_ids)
+            )
+        }
+
+    async def newest(
+        self, scope: Scope, *, since: datetime | None, until: datetime | None, part: Filter | None, limit: int
+    ) -> list[RecalledSpan]:
+        """By their latest turn. They have no metadata, so `part` is true of all or none."""
+        if part is not None and not matches(part, {}):
+            return []
+        window = (stored_time(since) or "", stored_time(until) or FOREVER)
+        return await self._recalled(scope, "p.until BETWEEN ? AND ?", window, limit=limit)
+
+    async def _recalled(self, scope: Scope, which: str, values: Sequence[str], *, limit: int) -> list[RecalledSpan]:
+        def unit(connection: sqlite3.Connection) -> list[RecalledSpan]:
+            condition, owner = scope_condition(scope, "s.")
+            rows = connection.execute(
+                f"SELECT {_SPAN}, p.session {_JOINED} WHERE {which} AND {condition} ORDER BY p.until DESC, p.id DESC LIMIT ?",
+                (*values, *owner, limit),
+            )
+            return [RecalledSpan(row[0], row[-1], _span(row)) for row in rows]
+
+        return await self._database.read(unit)
+
     async def problems(self) -> list[str]:
         """What is wrong with the spans of any session; empty when sound."""
         return await self._database.read(_problems)
@@ -206,50 +256,70 @@ class Spans:
 
 
 def _problems(connection: sqlite3.Connection) -> list[str]:
-    found: list[str] = []
-    for session, name, tail_from, tail_tokens in connection.execute(
-        "SELECT id, session_id, tail_from, tail_tokens FROM sessions ORDER BY id"
-    ):
-        rows = connection.execute(
-            "SELECT id, level, first_seq, last_seq, parent, source_hash FROM spans WHERE session = ?", (session,)
-        ).fetchall()
-        spans = [Covered(id=row[0], level=row[1], first_seq=row[2], last_seq=row[3], parent=row[4]) for row in rows]
-        problems = coverage_problems(spans, tail_from)
-        problems += [
-            f"span {row[0]} was made from other turns"
-            for row in rows
-            if row[1] == 0 and _source(connection, session, row[2], row[3]).hash != row[5]
-        ]
-        counted = connection.execute(
-            "SELECT coalesce(sum(tokens), 0) FROM turns WHERE session = ? AND seq >= ?", (session, tail_from)
-        ).fetchone()[0]
-        if counted != tail_tokens:
-            problems.append(f"the tail has {counted} tokens, and {tail_tokens} are remembered")
-        found += [f"session {name!r}: {problem}" for problem in problems]
-    return found
+    sessions = connection.execute("SELECT id, session_id FROM sessions ORDER BY id").fetchall()
+    return [
+        f"session {name!r}: {problem}"
+        for session, name in sessions
+        for problem in session_problems(connection, session)
+    ]
 
 
-def _source(connection: sqlite3.Connection, session: int, first_seq: int, last_seq: int) -> Source:
+def session_problems(connection: sqlite3.Connection, session: int) -> list[str]:
+    """What is wrong with the spans and the tail of one session; empty when sound, and for a session that is gone."""
+    found = connection.execute("SELECT tail_from, tail_tokens FROM sessions WHERE id = ?", (session,)).fetchone()
+    if found is None:
+        return []
+    tail_from, tail_tokens = found
     rows = connection.execute(
-        "SELECT seq, role, name, content, created_at, content_hash FROM turns "
+        "SELECT id, level, first_seq, last_seq, parent, source_hash, turns FROM spans WHERE session = ?", (session,)
+    ).fetchall()
+    spans = [Covered(id=row[0], level=row[1], first_seq=row[2], last_seq=row[3], parent=row[4]) for row in rows]
+    problems = coverage_problems(spans, tail_from, read_erased(connection, session))
+    for row in rows:
+        if row[1] == 0:
+            source = read_source(connection, session, row[2], row[3])
+            if (source.hash, len(source.lines)) != row[5:]:
+                problems.append(f"span {row[0]} was made from other turns")
+    counted = connection.execute(
+        "SELECT coalesce(sum(tokens), 0) FROM turns WHERE session = ? AND seq >= ?", (session, tail_from)
+    ).fetchone()[0]
+    if counted != tail_tokens:
+        problems.append(f"the tail has {counted} tokens, and {tail_tokens} are remembered")
+    return problems
+
+
+def read_stored(connection: sqlite3.Connection, condition: str, values: Sequence[object]) -> list[StoredSpan]:
+    """Oldest first. `condition` is of spans `p` and sessions `s`."""
+    rows = connection.execute(
+        f"SELECT {_SPAN}, p.turns, p.source_hash {_JOINED} WHERE {condition} ORDER BY p.first_seq", values
+    )
+    return [StoredSpan(row[0], _span(row), row[-2], row[-1]) for row in rows]
+
+
+def read_source(
+    connection: sqlite3.Connection, session: int, first_seq: int, last_seq: int, *, without: Ranges = NONE
+) -> Source:
+    """What a span of these turns is made from; `without` are those that are about to be erased."""
+    rows = connection.execute(
+        "SELECT seq, role, name, content, created_at, content_hash, tokens FROM turns "
         "WHERE session = ? AND seq BETWEEN ? AND ? ORDER BY seq",
         (session, first_seq, last_seq),
     )
     lines: list[Line] = []
     digest = hashlib.sha256()
-    for seq, role, name, content, created_at, content_hash in rows:
+    tokens = 0
+    for seq, role, name, content, created_at, content_hash, counted in rows:
+        if without.holds(seq, seq):
+            continue
+        tokens += counted
         moment = datetime.fromisoformat(created_at)
         lines.append(Line(seq=seq, role=role, speaker=speaker_of(role, name), created_at=moment, text=content))
         digest.update(f"{seq} ".encode() + content_hash)
-    return Source(lines, digest.digest())
+    return Source(lines, digest.digest(), tokens)
 
 
-def source_hash(connection: sqlite3.Connection, session: int, first_seq: int, last_seq: int) -> bytes:
-    """Of what a span of level 0 over these turns is made from."""
-    return _source(connection, session, first_seq, last_seq).hash
-
-
-def _insert(connection: sqlite3.Connection, session: int, made: NewSpan) -> int:
+def insert_span(connection: sqlite3.Connection, session: int, made: NewSpan) -> int:
+    """Its key."""
     key = connection.execute(
         "INSERT INTO spans (session, span_id, level, first_seq, last_seq, since, until, text, ledger, tokens, source_tokens, "
         "turns, summarizer, source_hash, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -273,6 +343,7 @@ def _insert(connection: sqlite3.Connection, session: int, made: NewSpan) -> int:
     ).lastrowid
     if key is None:  # an INSERT that did not raise has one
         raise AssertionError(made)
+    enter_item(connection, "span", key)
     return key
 
 

@@ -19,6 +19,7 @@ from shared.memory_messages import (
     AppendAnswer,
     AppendRequest,
     Policy,
+    Retention,
     Session,
     SessionSpec,
     Turn,
@@ -49,6 +50,11 @@ class Store:
             for column, value in changes.items():
                 if value is not None:
                     connection.execute(f"UPDATE sessions SET {column} = ? WHERE id = ?", (value, row.id))
+            if spec.retention is not None:
+                connection.execute(
+                    "UPDATE sessions SET retain_days_max = ?, retain_turns_max = ? WHERE id = ?",
+                    (spec.retention.days_max, spec.retention.turns_max, row.id),
+                )
             connection.execute("UPDATE sessions SET updated_at = ? WHERE id = ?", (_now(), row.id))
             return _describe(connection, row.id)
 
@@ -73,55 +79,6 @@ class Store:
             return page_of([_describe(connection, row[0]) for row in rows], limit, key=lambda session: session.id)
 
         return await self.database.read(unit)
-
-    async def erase_session(self, row: SessionRow) -> tuple[int, int]:
-        """How many turns and vectors went with it."""
-
-        def unit(connection: sqlite3.Connection) -> tuple[int, int]:
-            key = (row.id,)
-            vectors = connection.execute(
-                "DELETE FROM vectors WHERE item_kind = 'turn' AND item_id IN (SELECT id FROM turns WHERE session = ?)",
-                key,
-            ).rowcount
-            connection.execute(
-                "DELETE FROM pending WHERE item_kind = 'turn' AND item_id IN (SELECT id FROM turns WHERE session = ?)",
-                key,
-            )
-            connection.execute(
-                "INSERT INTO ops (kind, item_kind, item_id, tenant, user_id, agent_id, session) "
-                "SELECT 'remove', 'turn', t.id, s.tenant, s.user_id, s.agent_id, s.id "
-                "FROM turns t JOIN sessions s ON s.id = t.session WHERE s.id = ?",
-                key,
-            )
-            turns = connection.execute("DELETE FROM turns WHERE session = ?", key).rowcount
-            connection.execute("DELETE FROM sessions WHERE id = ?", key)
-            return turns, vectors
-
-        return await self.database.write(unit)
-
-    async def left_of_session(self, row: SessionRow, item_ids: Sequence[int]) -> int:
-        """A second look after erasing: everything that still stands of the session or of its turns."""
-        ids = msgspec.json.encode(list(item_ids)).decode()
-
-        def unit(connection: sqlite3.Connection) -> int:
-            left: int = connection.execute(
-                "SELECT (SELECT count(*) FROM sessions WHERE id = :session) "
-                "+ (SELECT count(*) FROM turns WHERE session = :session) "
-                "+ (SELECT count(*) FROM spans WHERE session = :session) "
-                "+ (SELECT count(*) FROM vectors WHERE item_kind = 'turn' AND item_id IN (SELECT value FROM json_each(:ids)))"
-                "+ (SELECT count(*) FROM pending WHERE item_kind = 'turn' AND item_id IN (SELECT value FROM json_each(:ids)))",
-                {"session": row.id, "ids": ids},
-            ).fetchone()[0]
-            return left
-
-        return await self.database.read(unit)
-
-    async def turn_keys(self, row: SessionRow) -> list[int]:
-        return await self.database.read(
-            lambda connection: [
-                found[0] for found in connection.execute("SELECT id FROM turns WHERE session = ?", (row.id,))
-            ]
-        )
 
     async def append(self, tenant: str, session_id: str, request: AppendRequest) -> AppendAnswer:
         """All turns of the batch or none, in order, with nothing of another batch between them.
@@ -240,8 +197,10 @@ def session_row(row: Sequence[Any]) -> SessionRow:
 
 def _describe(connection: sqlite3.Connection, session: int) -> Session:
     row = connection.execute(
-        "SELECT session_id, user_id, agent_id, title, policy, metadata, last_seq, created_at, updated_at, tail_tokens "
-        "FROM sessions WHERE id = ?",
+        "SELECT session_id, user_id, agent_id, title, policy, metadata, last_seq, created_at, updated_at, tail_tokens, "
+        "retain_days_max, retain_turns_max, "
+        "(SELECT coalesce(sum(e.last_seq - e.first_seq + 1), 0) FROM erased e WHERE e.session = s.id) "
+        "FROM sessions s WHERE id = ?",
         (session,),
     ).fetchone()
     return Session(
@@ -251,7 +210,8 @@ def _describe(connection: sqlite3.Connection, session: int) -> Session:
         title=row[3],
         policy=msgspec.json.decode(row[4], type=Policy),
         metadata=msgspec.json.decode(row[5]),
-        turns=row[6],
+        retention=Retention(days_max=row[10], turns_max=row[11]) if row[10] or row[11] else None,
+        turns=row[6] - row[12],
         tail_tokens=row[9],
         created_at=datetime.fromisoformat(row[7]),
         updated_at=datetime.fromisoformat(row[8]),

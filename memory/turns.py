@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import islice
 
 import msgspec
 
@@ -10,10 +11,11 @@ from memory.records import RecalledTurn, Scope
 from memory.scopes import scope_condition
 from memory.store import TURN_COLUMNS, stored_time, turn_of
 from shared.database import Database
+from shared.filters import Filter, matches
 from shared.memory_messages import Turn
 
 _RECALLED = (
-    "SELECT t.id, t.session, s.session_id, t.turn_id, t.seq, t.role, t.name, t.content, t.created_at "
+    "SELECT t.id, t.session, s.session_id, t.turn_id, t.seq, t.role, t.name, t.content, t.created_at, t.metadata "
     "FROM turns t JOIN sessions s ON s.id = t.session"
 )
 
@@ -23,16 +25,19 @@ class Turns:
         self._database = database
 
     async def newest(
-        self, scope: Scope, *, since: datetime | None, until: datetime | None, limit: int
+        self, scope: Scope, *, since: datetime | None, until: datetime | None, part: Filter | None, limit: int
     ) -> list[RecalledTurn]:
+        """`part` is a filter over a turn's metadata."""
+
         def unit(connection: sqlite3.Connection) -> list[RecalledTurn]:
             condition, values = scope_condition(scope, "s.")
             rows = connection.execute(
                 f"{_RECALLED} WHERE {condition} AND (? IS NULL OR t.created_at >= ?) AND (? IS NULL OR t.created_at <= ?) "
-                "ORDER BY t.created_at DESC, t.id DESC LIMIT ?",
-                (*values, stored_time(since), stored_time(since), stored_time(until), stored_time(until), limit),
-            ).fetchall()
-            return [_recalled(row) for row in rows]
+                "ORDER BY t.created_at DESC, t.id DESC",
+                (*values, stored_time(since), stored_time(since), stored_time(until), stored_time(until)),
+            )
+            fitting = (row for row in rows if part is None or matches(part, msgspec.json.decode(row[9])))
+            return [_recalled(row[:9]) for row in islice(fitting, limit)]
 
         return await self._database.read(unit)
 
@@ -45,7 +50,7 @@ class Turns:
             rows = connection.execute(
                 f"{_RECALLED} WHERE t.id IN (SELECT value FROM json_each(?)) AND {condition}", (ids, *values)
             )
-            return {row[0]: _recalled(row) for row in rows}
+            return {row[0]: _recalled(row[:9]) for row in rows}
 
         return await self._database.read(unit)
 

@@ -10,6 +10,7 @@ waiting in its busy handler is not).
 """
 
 import asyncio
+import os
 import queue
 import sqlite3
 import threading
@@ -30,13 +31,18 @@ Unit = Callable[[sqlite3.Connection], ResultT]
 
 # A group's first writer waits for the whole group, so it must stay short beside the sync that it saves.
 GROUP_UNITS_MAX: Final = 64
+_BUSY_S: Final = 5.0
+# How long one attempt to empty the log waits for readers. Writers wait as long, so the caller tries again instead.
+_CHECKPOINT_WAIT_MS: Final = 50
 
 
 class _Pending(Generic[ResultT]):
-    __slots__ = ("future", "unit")
+    __slots__ = ("alone", "future", "unit")
 
-    def __init__(self, unit: Unit[ResultT]) -> None:
+    def __init__(self, unit: Unit[ResultT], *, alone: bool = False) -> None:
         self.unit = unit
+        # Outside of any transaction, and of any group.
+        self.alone = alone
         self.future: Future[ResultT] = Future()
 
 
@@ -48,6 +54,7 @@ class Database:
         self._lock = lock
         self._queue: queue.SimpleQueue[_Pending[Any] | None] = queue.SimpleQueue()
         self._local = threading.local()
+        self._held: _Pending[Any] | None = None
         self._connections: list[sqlite3.Connection] = []
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="sqlite-read", initializer=self._open_reader)
         self._writer = threading.Thread(target=self._write_loop, name="sqlite-write", daemon=True)
@@ -55,6 +62,7 @@ class Database:
         self.commits = 0
         self._closing = threading.Lock()
         self._closed = False
+        self._raw = -1
 
     @classmethod
     def open(cls, path: Path, migrations: Migrations, *, readers: int) -> "Database":
@@ -74,6 +82,7 @@ class Database:
         connection.execute("PRAGMA journal_mode = WAL")
         migrations.apply(sqlite_utils.Database(connection))
         connection.close()
+        database._raw = os.open(path, os.O_RDONLY)
         database._writer.start()
         return database
 
@@ -103,6 +112,43 @@ class Database:
             thread.submit(view.close)
             thread.shutdown(wait=False)
 
+    async def empty_log(self) -> bool:
+        """Brings all that is committed into the file and cuts its log to nothing (a TRUNCATE checkpoint). False where a reader
+        still needs the log; then try again."""
+
+        def unit(connection: sqlite3.Connection) -> bool:
+            connection.execute(f"PRAGMA busy_timeout = {_CHECKPOINT_WAIT_MS}")
+            try:
+                return bool(connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0)
+            finally:
+                connection.execute(f"PRAGMA busy_timeout = {int(1000 * _BUSY_S)}")
+
+        return await asyncio.wrap_future(self._submit(unit, alone=True))
+
+    async def vacuum(self) -> None:
+        """Writes the file anew, so that nothing is in it that is not in a table. Writers wait: some seconds for a gigabyte.
+
+        Raises Unavailable where there is no room for a second file of its size."""
+
+        def unit(connection: sqlite3.Connection) -> None:
+            try:
+                connection.execute("VACUUM")
+            except sqlite3.Error as error:
+                raise Unavailable(f"the store could not be written anew: {error}", retry_after_s=60.0) from error
+
+        await asyncio.wrap_future(self._submit(unit, alone=True))
+
+    @property
+    def file_bytes(self) -> int:
+        return os.fstat(self._raw).st_size
+
+    def raw(self, offset: int, length: int) -> bytes:
+        """Bytes of the file as it lies on the disk. Blocking.
+
+        By a descriptor of its own that stays open as long as the connections: closing one drops the locks of all in the
+        process (https://www.sqlite.org/howtocorrupt.html, section 2.2)."""
+        return os.pread(self._raw, length, offset)
+
     def copy_to(self, path: Path) -> None:
         """Writes what is committed now into a new, compact file. Writers do not wait for it. Blocking.
 
@@ -126,10 +172,11 @@ class Database:
         self._readers.shutdown(wait=True)
         for connection in self._connections:
             connection.close()
+        os.close(self._raw)
         self._lock.release()
 
-    def _submit(self, unit: Unit[ResultT]) -> Future[ResultT]:
-        pending = _Pending(unit)
+    def _submit(self, unit: Unit[ResultT], *, alone: bool = False) -> Future[ResultT]:
+        pending = _Pending(unit, alone=alone)
         with self._closing:  # so that nothing is queued behind the writer's last entry
             if self._closed:
                 raise Unavailable("the store is closed", retry_after_s=1.0)
@@ -150,7 +197,8 @@ class Database:
             while True:
                 group, last = self._take_group()
                 if group:
-                    outcomes = _commit_group(connection, group)
+                    alone = group[0].alone
+                    outcomes = [_run_alone(connection, group[0])] if alone else _commit_group(connection, group)
                     self.commits += 1
                     _answer_all(outcomes)
                 if last:
@@ -160,12 +208,16 @@ class Database:
 
     def _take_group(self) -> tuple[list[_Pending[Any]], bool]:
         group: list[_Pending[Any]] = []
-        pending = self._queue.get()
+        held, self._held = self._held, None
+        pending = held or self._queue.get()
         while pending is not None:
+            if pending.alone and group:
+                self._held = pending
+                return group, False
             if pending.future.set_running_or_notify_cancel():
                 group.append(pending)
-            if len(group) == GROUP_UNITS_MAX:
-                return group, False
+                if pending.alone or len(group) == GROUP_UNITS_MAX:
+                    return group, False
             try:
                 pending = self._queue.get_nowait()
             except queue.Empty:
@@ -180,7 +232,7 @@ class Database:
 
     def _connect(self) -> sqlite3.Connection:
         # Closed by another thread than the one that used it, after that thread has ended.
-        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=5.0)
+        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=_BUSY_S)
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA synchronous = FULL")
         # What is deleted is overwritten, whatever this build of SQLite does by default.
@@ -234,6 +286,13 @@ def _commit_group(connection: sqlite3.Connection, group: list[_Pending[Any]]) ->
         failure.__cause__ = error
         outcomes = [(pending, None, failure) for pending in group]
     return outcomes
+
+
+def _run_alone(connection: sqlite3.Connection, pending: _Pending[Any]) -> _Outcome:
+    try:
+        return pending, pending.unit(connection), None
+    except (sqlite3.Error, Unavailable) as error:
+        return pending, None, error
 
 
 def _answer_all(outcomes: list[_Outcome]) -> None:

@@ -5,12 +5,12 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
-from shared.messages import Answer, Id, Metadata, PageQuery, Request, Text, Timestamp, Title
+from shared.messages import Answer, FilterObject, Id, Metadata, PageQuery, Request, Text, Timestamp, Title
 from shared.retrieval_messages import Query, SearchMode
 
 Role = Literal["user", "assistant", "system", "tool"]
 PartKind = Literal["instruction", "fact", "summary", "turn", "recalled", "document"]
-RecallKind = Literal["turn"]
+RecallKind = Literal["turn", "span"]
 Summarizer = Literal["extractive", "llm"]
 Name = Annotated[Text, Meta(max_length=256)]
 
@@ -30,6 +30,13 @@ class Policy(Request, frozen=True, kw_only=True, omit_defaults=False):
     summarizer: Summarizer = "extractive"
 
 
+class Retention(Request, frozen=True, kw_only=True):
+    """What is kept at most: turns of the last `days_max` days, and the newest `turns_max` of a session. Without, for ever."""
+
+    days_max: Annotated[int, Meta(ge=1, le=36_500)] | None = None
+    turns_max: Annotated[int, Meta(ge=1, le=SEQ_MAX)] | None = None
+
+
 class SessionSpec(Request, frozen=True, kw_only=True):
     """What is left out keeps its value. Whose session it is cannot change once it has turns."""
 
@@ -37,6 +44,7 @@ class SessionSpec(Request, frozen=True, kw_only=True):
     agent_id: Id | None = None
     title: Title | None = None
     policy: Policy | None = None
+    retention: Retention | None = None
     metadata: Metadata | None = None
 
 
@@ -46,6 +54,7 @@ class Session(Answer, frozen=True, kw_only=True):
     agent_id: str | None = None
     title: str
     policy: Policy
+    retention: Retention | None = None
     metadata: dict[str, Any]
     turns: int
     tail_tokens: int
@@ -95,7 +104,7 @@ class AppendAnswer(Answer, frozen=True, kw_only=True):
 
 
 class Turn(Answer, frozen=True, kw_only=True):
-    """`seq` counts from 1 within the session, without gaps."""
+    """`seq` counts from 1 within the session. Only what was forgotten leaves a gap."""
 
     id: str
     seq: int
@@ -179,19 +188,23 @@ class CompactAnswer(Answer, frozen=True, kw_only=True):
 
 
 class EraseReport(Answer, frozen=True, kw_only=True):
-    """Counted after the fact: `verified` says that a second look found nothing left."""
+    """Of a dry run, what would go. Else counted after the fact: `verified` says that a second look found nothing left of it
+    in any table, in the unused space of the file, or in its log. `sessions` are those that went altogether."""
 
     turns: int
     spans_remade: int
     facts: int
     vectors: int
+    sessions: int
     verified: bool
+    dry_run: bool
 
 
 class RecallRequest(Request, frozen=True, kw_only=True):
     """At least one of user_id, session_id and agent_id; with several, what belongs to all of them.
 
-    Without a query, newest first. `as_of` looks from an earlier moment: nothing later is seen.
+    Without a query, newest first. `as_of` looks from an earlier moment: nothing later is seen, and "yesterday" is its
+    yesterday. `filter` is over an item's metadata.
     """
 
     query: Query | None = None
@@ -202,6 +215,7 @@ class RecallRequest(Request, frozen=True, kw_only=True):
     since: Timestamp | None = None
     until: Timestamp | None = None
     as_of: Timestamp | None = None
+    filter: FilterObject | None = None
     mode: SearchMode = "hybrid"
     limit: Annotated[int, Meta(ge=1, le=1000)] = 10
     neighbours: Annotated[int, Meta(ge=0, le=20)] = 0
@@ -216,14 +230,22 @@ class RecallScores(Answer, frozen=True, kw_only=True):
 
 
 class Recalled(Answer, frozen=True, kw_only=True):
-    """`before` and `after` are the turns around it, in order, when neighbours were asked for."""
+    """A turn has `seq` and `role`; `before` and `after` are the turns around it, in order, when neighbours were asked for.
+
+    A span has `level`, `first_seq`, `last_seq` and `since`, and opens to its turns by its id. Its `created_at` is when the
+    latest of them was said.
+    """
 
     kind: RecallKind
     id: str
     session_id: str
-    seq: int
-    role: Role
+    seq: int | None = None
+    role: Role | None = None
     name: str | None = None
+    level: int | None = None
+    first_seq: int | None = None
+    last_seq: int | None = None
+    since: datetime | None = None
     text: str
     created_at: datetime
     score: float
@@ -232,12 +254,23 @@ class Recalled(Answer, frozen=True, kw_only=True):
     after: list[Turn] | None = None
 
 
+class UnderstoodTime(Answer, frozen=True, kw_only=True):
+    """A time that the query speaks of: from `since` on, and before `until`."""
+
+    text: str
+    since: datetime | None = None
+    until: datetime | None = None
+
+
 class RecallPlan(Answer, frozen=True, kw_only=True):
-    """`without_vector` counts items that only the lexical leg could find yet."""
+    """`without_vector` counts items that only the lexical leg could find yet. `times` and `speakers` are what was understood
+    of the query: items of theirs count more, and nothing is left out for it."""
 
     scope: str
     items: int
     without_vector: int
+    times: list[UnderstoodTime]
+    speakers: list[str]
     stages_ms: dict[str, float]
 
 

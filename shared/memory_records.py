@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta
 
-from shared.memory_messages import SEQ_MAX, LedgerItem, Name, Policy, Role
+from shared.memory_messages import SEQ_MAX, LedgerItem, Name, Policy, Retention, Role
 from shared.messages import Answer, FilledText, Id, Metadata, Request, Text, Timestamp, Title
 from shared.vectors import Vector
 
@@ -41,6 +41,7 @@ class ExportedSession(Request, frozen=True, kw_only=True, tag="session", tag_fie
     agent_id: Id | None = None
     title: Title = ""
     policy: Policy
+    retention: Retention | None = None
     metadata: Metadata
     last_seq: Count
     tail_from: Seq

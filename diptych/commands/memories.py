@@ -7,6 +7,7 @@ import click
 from rich.markup import escape
 
 from diptych.console import Options, command, err, json_option, out, show_json
+from shared.memory_messages import RecallKind
 
 
 @click.command()
@@ -46,6 +47,15 @@ async def remember(
 @click.option("--session", "session_id", help="Search this session.")
 @click.option("--agent", "agent_id", help="Search what this agent's sessions hold.")
 @click.option(
+    "--kind",
+    "kinds",
+    type=click.Choice(["turn", "span"]),
+    multiple=True,
+    default=["turn"],
+    show_default=True,
+    help="What to find; may be given several times.",
+)
+@click.option(
     "--mode",
     type=click.Choice(["hybrid", "dense", "lexical"]),
     default="hybrid",
@@ -63,6 +73,7 @@ async def recall(
     user_id: str | None,
     session_id: str | None,
     agent_id: str | None,
+    kinds: tuple[RecallKind, ...],
     mode: Any,
     limit: int,
     neighbours: int,
@@ -74,6 +85,7 @@ async def recall(
             user_id=user_id,
             session_id=session_id,
             agent_id=agent_id,
+            kinds=kinds,
             mode=mode,
             limit=limit,
             neighbours=neighbours,
@@ -84,12 +96,11 @@ async def recall(
     if answer.degraded:
         err.print("[yellow]retrieval is away: only words were compared[/]")
     for item in answer.items:
-        out.print(
-            f"[green]{item.score:.3f}[/] [dim]{item.created_at:%Y-%m-%d %H:%M} {escape(item.session_id)}#{item.seq}[/]"
-        )
+        place = f"{item.session_id}#{item.seq or f'{item.first_seq}-{item.last_seq}'}"
+        out.print(f"[green]{item.score:.3f}[/] [dim]{item.created_at:%Y-%m-%d %H:%M} {escape(place)}[/]")
         for turn in item.before or []:
             out.print(f"        [dim]{escape(turn.name or turn.role)}: {escape(turn.content)}[/]")
-        out.print(f"      [bold]{escape(item.name or item.role)}[/]: {escape(item.text)}")
+        out.print(f"      [bold]{escape(item.name or item.role or item.kind)}[/]: {escape(item.text)}")
         for turn in item.after or []:
             out.print(f"        [dim]{escape(turn.name or turn.role)}: {escape(turn.content)}[/]")
     if not answer.items:

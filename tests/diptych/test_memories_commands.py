@@ -55,11 +55,22 @@ async def test_what_was_said_is_recalled_with_its_neighbours(shell: Shell, memor
     nothing = await shell.run("recall", "retry limit", "--user", "grace")
 
     assert [done.code for done in (found, text, newest, nothing)] == [0, 0, 0, 0]
-    assert [item.text for item in decode(found.out.encode(), JSON, RecallAnswer).items] == [words[1]]
+    # What stands beside it is found by its words too, and comes after it.
+    assert decode(found.out.encode(), JSON, RecallAnswer).items[0].text == words[1]
     assert [line.strip() for line in text.lines[1:]] == [f"user: {word}" for word in words]
     assert text.lines[0].endswith("s#2")
     assert [item["seq"] for item in newest.json["items"]] == [3, 2, 1]
     assert nothing.out == "Nothing recalled.\n"
+
+
+async def test_spans_are_recalled_by_kind(shell: Shell, memory: RunningMemory) -> None:
+    await memory.client.append("s", [{"role": "user", "content": word} for word in ("one", "two")], user_id="ada")
+    await memory.client.compact("s", tail_tokens_keep=0)
+
+    found = await shell.run("recall", "two", "--user", "ada", "--kind", "span")
+
+    assert found.lines[0].endswith("s#1-2")
+    assert found.lines[1].strip().startswith("span: ")
 
 
 async def test_recalling_for_nobody_is_wrong_usage(shell: Shell) -> None:

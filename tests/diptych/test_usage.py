@@ -21,6 +21,8 @@ COMMANDS = {
     "remember": ["SESSION", "TEXT", "--role", "--user", "--name", "--id"],
     "recall": ["--user", "--session", "--agent", "--mode", "--limit", "--neighbours"],
     "context": ["--session", "--user", "--collection", "--max-tokens"],
+    "forget": ["[ID]...", "--user", "--session", "--before", "--erase", "--yes"],
+    "audit": ["--user", "--session"],
     "keys": ["create", "list", "revoke"],
     "keys create": ["--tenant", "--name", "--scope"],
     "keys list": [],

@@ -41,6 +41,15 @@ def spans(found: list[str]) -> list[Candidate]:
     ]
 
 
+def with_stand_ins(found: list[str], short: list[str]) -> list[Candidate]:
+    """Turns, of which each may give way to one of `short`; some of these stand for several."""
+    given_spans = spans(short)
+    return [
+        each.with_stand_in(given_spans[index % len(given_spans)] if given_spans else None)
+        for index, each in enumerate(turns(found))
+    ]
+
+
 def remembered(tail: list[str] | None, summaries: list[str] | None, recalled: list[str] | None) -> Found:
     return Found(tail=turns(tail or []), spans=spans(summaries or []), recalled=turns(recalled or []))
 
@@ -139,3 +148,31 @@ def test_a_budget_too_small_for_anything_gives_an_empty_context() -> None:
     answer = assembled(1, tail=["hello"], passages=["there"])
 
     assert (answer.text, answer.parts, answer.tokens, answer.omitted) == ("", [], 0, {"turn": 1, "document": 1})
+
+
+@given(texts, texts, texts, st.integers(1, 600))
+def test_spans_in_the_place_of_turns_keep_to_the_budget_and_stand_once(
+    summaries: list[str], recalled: list[str], short: list[str], max_tokens: int
+) -> None:
+    found = Found(tail=[], spans=spans(summaries), recalled=with_stand_ins(recalled, short))
+
+    answer = assemble(found, documents=[], max_tokens=max_tokens, degraded=False)
+
+    assert estimate_tokens(answer.text) == answer.tokens <= max_tokens
+    taken = [part for part in answer.parts if part.kind == "recalled"]
+    assert len(recalled) == len(taken) + answer.omitted.get("recalled", 0)
+    assert all(len(part.sources) == 1 for part in answer.parts)
+    assert len({str(source) for part in taken for source in part.sources}) == len(taken)
+    assert answer == assemble(found, documents=[], max_tokens=max_tokens, degraded=False)
+
+
+def test_a_recalled_turn_that_is_too_large_gives_way_to_its_span_and_one_that_fits_does_not() -> None:
+    large = [
+        *with_stand_ins(["x" * 4000, "y" * 4000], ["what x and y are about"]),
+        *with_stand_ins(["fits"], ["unused"]),
+    ]
+
+    answer = assemble(Found(tail=[], spans=[], recalled=large), documents=[], max_tokens=200, degraded=False)
+
+    assert sorted(part.text for part in answer.parts) == ["fits", "what x and y are about"]
+    assert answer.omitted == {"recalled": 1}

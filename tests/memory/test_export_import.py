@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from diptych import Policy, SessionSpec
 from retrieval.hash_embedder import HashEmbedder
 from shared.errors import Forbidden, InvalidFields, Malformed, Overloaded, ServiceError, TooLarge
+from shared.memory_messages import Retention
 from shared.memory_stream import NDJSON
 from shared.wire import MSGPACK
 from tests.harness import (
@@ -282,7 +283,7 @@ async def test_vectors_that_come_along_are_used_where_the_model_is_the_same(
         report = await take_in(other.client, data)
         await _until_filled(other)
         assert await export(other.client, vectors=True) == data
-        assert (report.vectors, len(retrieval.embedder.embedded) - before) == (24, 0)
+        assert (report.vectors, len(retrieval.embedder.embedded) - before) == (24 + report.spans.created, 0)
         found = await other.client.recall("assistant 3", user_id="u")
         assert not found.degraded
         assert found.items[0].scores.dense is not None
@@ -311,7 +312,7 @@ async def test_vectors_are_made_anew_where_they_would_be_others(
     ):
         report = await take_in(other.client, data)
         await _until_filled(other)
-        assert (report.vectors, len(embedder.embedded)) == (0, 24)
+        assert (report.vectors, len(embedder.embedded)) == (0, 24 + report.spans.created)
         assert (await other.client.check()).clean
         assert (await other.client.recall("assistant 3", user_id="u")).items[0].scores.dense is not None
 
@@ -322,7 +323,8 @@ async def test_without_retrieval_the_vectors_that_came_along_serve(memory: Runni
     data = await export(memory.client, vectors=True)
 
     async with running_memory(tmp_path / "other") as other:
-        assert (await take_in(other.client, data)).vectors == 24
+        report = await take_in(other.client, data)
+        assert report.vectors == 24 + report.spans.created
         assert await export(other.client, vectors=True) == data
 
 
@@ -345,3 +347,19 @@ async def test_no_more_than_a_few_transfers_go_on_at_once(tmp_path: Path) -> Non
                 return False
 
         await until(is_free)
+
+
+async def test_what_was_forgotten_before_an_export_stays_forgotten_and_leaves_its_gap(alone: RunningMemory) -> None:
+    await fill(alone)
+    await alone.client.put_session("u-b", SessionSpec(retention=Retention(days_max=900)))
+    for session in ("u-a", "u-b"):
+        await alone.client.forget(session_id=session, ids=["t0", "t4", "t5"], dry_run=False)
+    data = await export(alone.client)
+    await erase(alone)
+
+    assert (await take_in(alone.client, data)).conflicts == []
+
+    assert await export(alone.client) == data
+    assert [turn.seq for turn in (await alone.client.turns("u-b")).items] == [2, 3, 4, 7, 8, 9, 10, 11, 12]
+    assert (await alone.client.append("u-b", [{"role": "user", "content": "on"}])).turns[0].seq == 13
+    assert (await alone.client.check()).clean

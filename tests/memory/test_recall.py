@@ -9,7 +9,7 @@ import pytest
 
 from retrieval.hash_embedder import HashEmbedder
 from shared.errors import InvalidFields, NotFound
-from shared.memory_messages import DocumentSource, RecallAnswer
+from shared.memory_messages import DocumentSource, RecallAnswer, SpanSource
 from shared.retrieval_messages import Chunking, CollectionSpec
 from tests.harness import RunningMemory, RunningRetrieval, running_memory, running_retrieval, until
 
@@ -292,6 +292,38 @@ async def test_a_context_for_a_session_that_has_not_begun_is_the_users_memory(me
         await memory.client.context("deploy", session_id="old", user_id="somebody else")
     with pytest.raises(InvalidFields, match="never for everybody"):
         await memory.client.context("deploy")
+
+
+async def test_a_recalled_turn_brings_what_it_answers_where_that_is_small(memory: RunningMemory) -> None:
+    long = "of cars " * 100
+    for session, question in (("a", "are they kept?"), ("b", long)):
+        await remember(memory, session, question, "yes, the hens are", user="u")
+        await remember(memory, session, *(f"other {number} {long}" for number in range(40)), user="u")
+    await vectors_filled(memory)
+
+    answer = await memory.client.context("hens", user_id="u", max_tokens=1000)
+
+    assert "are they kept?" in answer.text
+    assert [part.text.endswith("yes, the hens are") for part in answer.parts].count(True) == 2
+    assert answer.tokens <= 1000
+
+
+async def test_a_turn_too_large_for_a_context_is_there_as_its_span(memory: RunningMemory) -> None:
+    await remember(memory, "s", "here is the log of the crash: " + "reading block " * 2000, user="u")
+    without = await memory.client.context("crash log", user_id="u", max_tokens=1500)
+    await memory.client.compact("s", tail_tokens_keep=0)
+    await vectors_filled(memory)
+
+    answer = await memory.client.context("crash log", user_id="u", max_tokens=1500)
+
+    (span,) = (await memory.client.spans("s")).items
+    assert (without.parts, without.omitted) == ([], {"recalled": 1})
+    assert [part.sources for part in answer.parts] == [
+        [SpanSource(session_id="s", span_id=span.id, first_seq=1, last_seq=1)]
+    ]
+    assert "here is the log of the crash" in answer.text
+    assert span.id in answer.text
+    assert answer.tokens <= 1500
 
 
 async def test_a_context_as_of_a_moment_holds_nothing_later(memory: RunningMemory) -> None:

@@ -329,3 +329,38 @@ async def test_an_acknowledged_write_outlives_a_kill(tmp_path: Path) -> None:
         assert await database.read(integrity_problems) == []
     finally:
         await asyncio.to_thread(database.close)
+
+
+async def test_the_log_is_emptied_once_no_reader_needs_it(database: Database, tmp_path: Path) -> None:
+    log = tmp_path / "numbers.db-wal"
+    gate = Gate()
+
+    def look_and_wait(connection: sqlite3.Connection) -> int:
+        connection.execute("SELECT count(*) FROM numbers").fetchone()
+        return gate(connection)
+
+    await database.write(add(1))
+    held = asyncio.create_task(database.read(look_and_wait))
+    await gate.reached()
+    await database.write(add(2))
+    assert not await database.empty_log()
+
+    gate.open()
+    await held
+    assert await database.empty_log()
+    assert (await asyncio.to_thread(log.stat)).st_size == 0
+    assert database.raw(0, 16) == b"SQLite format 3\0"
+    assert await database.read(stored) == {1, 2}
+
+
+async def test_writing_the_file_anew_waits_for_the_group_before_it_and_loses_nothing(database: Database) -> None:
+    async with writer_held(database):
+        work = [asyncio.create_task(database.write(add(number))) for number in range(3)]
+        await asyncio.sleep(0)
+        anew = asyncio.create_task(database.vacuum())
+        await asyncio.sleep(0)
+        work += [asyncio.create_task(database.write(add(number))) for number in range(3, 6)]
+        await asyncio.sleep(0)
+    await asyncio.gather(*work, anew)
+    assert await database.read(stored) == set(range(6))
+    assert database.file_bytes > 0
