@@ -91,7 +91,12 @@ async def _start(app: web.Application, settings: MemorySettings, stack: AsyncExi
     transfers = Transfers(settings.transfers_in_flight_max)
     audit, retentions = Audit(database), Retentions(database)
     forgetting = Forgetting(
-        database, audit, indexes, threads=open_pool(stack, 1, name="forget"), span_share=settings.span_tokens_share
+        database,
+        audit,
+        indexes,
+        threads=open_pool(stack, 1, name="forget"),
+        span_share=settings.span_tokens_share,
+        on_spans=embeddings.wake,
     )
     retention_job = RetentionJob(retentions, forgetting, interval_s=settings.retention_interval_s)
     await retention_job.start()

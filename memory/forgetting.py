@@ -7,6 +7,7 @@ written anew (VACUUM). What a crash keeps from this stands unsettled in `audit`,
 
 import asyncio
 import sqlite3
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
@@ -49,13 +50,22 @@ class Forgetting:
     """One erase at a time: they share the file."""
 
     def __init__(
-        self, database: Database, audit: Audit, indexes: ScopeIndexes, *, threads: ThreadPoolExecutor, span_share: float
+        self,
+        database: Database,
+        audit: Audit,
+        indexes: ScopeIndexes,
+        *,
+        threads: ThreadPoolExecutor,
+        span_share: float,
+        on_spans: Callable[[], None],
     ) -> None:
+        """`on_spans` hears of spans that were made anew, which have no vectors yet."""
         self._database = database
         self._audit = audit
         self._indexes = indexes
         self._threads = threads
         self._share = span_share
+        self._on_spans = on_spans
         self._turn = asyncio.Lock()
 
     async def dry_run(self, order: Order) -> EraseReport:
@@ -88,6 +98,8 @@ class Forgetting:
             self._indexes.drop(
                 order.selection.tenant, sessions=owners.sessions, users=owners.users, agents=owners.agents
             )
+            if plan.spans_remade:
+                self._on_spans()
             return await self._verified(plan, key, await run_in(self._threads, Needles, erased))
 
     async def settle(self) -> None:

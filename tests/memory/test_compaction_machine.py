@@ -65,7 +65,12 @@ class Compactions(RuleBasedStateMachine):
         )
         indexes = ScopeIndexes(History(self.database), threads=self.threads, items_max=1000)
         self.forgetting = Forgetting(
-            self.database, Audit(self.database), indexes, threads=self.threads, span_share=chosen.span_tokens_share
+            self.database,
+            Audit(self.database),
+            indexes,
+            threads=self.threads,
+            span_share=chosen.span_tokens_share,
+            on_spans=_nobody,
         )
 
     def run_now(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:

@@ -119,6 +119,17 @@ async def test_a_span_without_a_vector_gets_one_without_another_append(memory: R
     await until(is_found)
 
 
+async def test_a_span_that_forgetting_made_anew_gets_its_vector_by_itself(memory: RunningMemory) -> None:
+    await memory.client.append("s", [said(number, f"hen {number} lays eggs") for number in range(3)], user_id="u")
+    await memory.client.compact("s", tail_tokens_keep=0)
+    await vectors_filled(memory)
+    [turn] = (await memory.client.turns("s", limit=1)).items
+    report = await memory.client.forget(session_id="s", ids=[turn.id], dry_run=False)
+    await vectors_filled(memory)
+
+    assert report.spans_remade == 1
+
+
 def test_spans_from_before_they_could_be_recalled_are_entered(tmp_path: Path) -> None:
     path = tmp_path / "memory.db"
     connection = sqlite3.connect(path, isolation_level=None)
