@@ -17,6 +17,7 @@ from diptych.commands.memories import context, recall, remember
 from diptych.commands.models import flip, reindex
 from diptych.commands.search import search
 from diptych.commands.services import memory, retrieval, up
+from diptych.commands.transfer import export_memory, import_memory
 from diptych.console import Options
 from diptych.memory_client import URL_DEFAULT as MEMORY_URL
 from shared.retrieval_client import URL_DEFAULT as RETRIEVAL_URL
@@ -78,6 +79,8 @@ for command in (
     remember,
     recall,
     context,
+    export_memory,
+    import_memory,
     forget,
     audit,
     facts,

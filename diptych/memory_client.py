@@ -1,13 +1,14 @@
 """The memory service's client."""
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from shared.client import ServiceClient, build, quoted
+from shared.client import MSGPACK, ServiceClient, build, quoted
 from shared.fact_messages import (
     ExtractAnswer,
     ExtractRequest,
@@ -41,6 +42,8 @@ from shared.memory_messages import (
     TurnPage,
     TurnsQuery,
 )
+from shared.memory_records import ExportQuery, ImportReport, MemoryRecord
+from shared.memory_stream import NDJSON, MemoryStreamReader
 from shared.retrieval_messages import SearchMode
 
 URL_DEFAULT = "http://127.0.0.1:7802"
@@ -142,6 +145,36 @@ class MemoryClient(ServiceClient):
         """Facts that turns behind `after` state, by the service's language model. Repeating it writes nothing twice."""
         request = ExtractRequest(after=after, limit=limit)
         return await self._call("POST", f"{_session(session_id)}/facts", ExtractAnswer, body=request)
+
+    async def export_bytes(
+        self,
+        *,
+        user_id: str | None = None,
+        everything: bool = False,
+        vectors: bool = False,
+        media: str = NDJSON,
+    ) -> AsyncGenerator[bytes, None]:
+        """A memory as it is kept in a file: of a user, or with the scope admin of the whole tenant.
+
+        Only the last record says that it is whole: `import_bytes`, or a `MemoryStreamReader`, tells one that was cut off.
+        """
+        query = ExportQuery(user_id=user_id, everything=everything, vectors=vectors)
+        async with aclosing(self._download("/v1/export", query, media)) as parts:
+            async for part in parts:
+                yield part
+
+    async def export_records(self, **options: Any) -> AsyncGenerator[MemoryRecord, None]:
+        """As `export_bytes`, record by record. Raises Malformed at the end where it was cut off."""
+        reader = MemoryStreamReader(options.setdefault("media", MSGPACK))
+        async with aclosing(self.export_bytes(**options)) as parts:
+            async for part in parts:
+                for _, record in reader.feed(part):
+                    yield record
+        reader.close()
+
+    async def import_bytes(self, parts: AsyncIterable[bytes], *, media: str = NDJSON) -> ImportReport:
+        """Takes in what was exported, once. Never retried here, but safe to repeat."""
+        return await self._upload("/v1/import", parts, media, ImportReport)
 
     async def recall(
         self,

@@ -14,6 +14,7 @@ from memory.audit import Audit
 from memory.compactor import Compactor
 from memory.embeddings import Embeddings
 from memory.erasing import Erasing
+from memory.exports import Exports
 from memory.fact_extractor import FactExtractor
 from memory.fact_items import FactItems
 from memory.fact_reading import FactReading
@@ -22,6 +23,7 @@ from memory.facts import Facts
 from memory.forgetting import Forgetting
 from memory.handlers import ROUTES
 from memory.history import History
+from memory.imports import Imports
 from memory.indexes import ScopeIndexes
 from memory.llm_summarizer import LlmSummarizer, make_summarizer
 from memory.prompts import EXTRACT, load_prompt
@@ -34,6 +36,7 @@ from memory.settings import MemorySettings
 from memory.spans import Spans
 from memory.store import Store
 from memory.summaries import Summaries
+from memory.transfers import Transfers
 from memory.turns import Turns
 from shared.database import Database
 from shared.retrieval_client import RetrievalClient
@@ -92,6 +95,7 @@ async def _start(app: web.Application, settings: MemorySettings, stack: AsyncExi
     compactor = Compactor(spans, summaries, settings, on_spans=embeddings.wake, registry=registry)
     await compactor.start()
     stack.push_async_callback(compactor.close)
+    transfers = Transfers(settings.transfers_in_flight_max)
     erasing = await _start_erasing(settings, stack, database, indexes, store, on_spans=embeddings.wake)
     facts = FactService(
         Facts(database),
@@ -112,6 +116,8 @@ async def _start(app: web.Application, settings: MemorySettings, stack: AsyncExi
         recalled=RecalledParts(recall, turns, spans),
         spans=spans,
         compactor=compactor,
+        exports=Exports(database, transfers),
+        imports=Imports(database, settings, embeddings, transfers),
         erasing=erasing,
         facts=facts,
         extractor=await asyncio.to_thread(_extractor, settings, summarizer, store, facts),

@@ -74,6 +74,11 @@ class Embeddings:
         """Tells that there are new turns."""
         self._wake.set()
 
+    async def adopt(self, model: str) -> None:
+        """Takes it for the model of all vectors, where none is known yet: retrieval's next answer says if that is so."""
+        if not self.model:
+            await self._learn(model)
+
     async def query_vector(self, text: str) -> Float32Array | None:
         """The query's unit vector, or None when retrieval cannot be asked in time."""
         now = asyncio.get_running_loop().time()

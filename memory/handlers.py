@@ -35,9 +35,10 @@ from shared.memory_messages import (
     TurnPage,
     TurnsQuery,
 )
+from shared.memory_records import MEMORY_RECORDS, ExportQuery, ImportReport
 from shared.messages import Info
 from shared.operating import OPERATING_ROUTES
-from shared.routes import Call, Route
+from shared.routes import Call, Incoming, Records, Route
 
 _SESSION = "/v1/sessions/{session}"
 _FACT = "/v1/facts/{fact}"
@@ -98,6 +99,16 @@ async def recall(service: MemoryService, call: Call[RecallRequest, None]) -> Rec
 
 async def context(service: MemoryService, call: Call[ContextRequest, None]) -> ContextAnswer:
     return await service.context(call.principal.tenant, call.body, call.bearer)
+
+
+async def export_memory(service: MemoryService, call: Call[None, ExportQuery]) -> Records:
+    if call.query.everything:
+        call.principal.require("admin")
+    return service.export(call.principal.tenant, call.query)
+
+
+async def import_memory(service: MemoryService, call: Call[Incoming, None]) -> ImportReport:
+    return await service.import_memory(call.principal.tenant, call.body)
 
 
 async def forget(service: MemoryService, call: Call[ForgetRequest, None]) -> EraseReport:
@@ -239,5 +250,24 @@ ROUTES = (
     _read("POST", "/v1/recall", "Find turns by meaning, words and time", recall, RecallAnswer, body=RecallRequest),
     _read(
         "POST", "/v1/context", "Assemble a context within a token budget", context, ContextAnswer, body=ContextRequest
+    ),
+    Route(
+        method="GET",
+        path="/v1/export",
+        summary="The memory of a user or of the whole tenant, as a stream of records",
+        handler=export_memory,
+        scope="memory:read",
+        answers={},
+        query=ExportQuery,
+        gives_records=MEMORY_RECORDS,
+    ),
+    _write(
+        "POST",
+        "/v1/import",
+        "Take in what was exported, once",
+        import_memory,
+        ImportReport,
+        takes_records=MEMORY_RECORDS,
+        takes_long=True,
     ),
 )

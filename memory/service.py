@@ -12,11 +12,13 @@ from memory.compactor import Compactor
 from memory.context import Candidate, Found, assemble, document_room
 from memory.embeddings import Embeddings
 from memory.erasing import Erasing
+from memory.exports import Exports
 from memory.fact_context import held_candidates
 from memory.fact_extractor import FactExtractor
 from memory.fact_reading import HeldFact
 from memory.fact_service import FactService
 from memory.history import History
+from memory.imports import Imports
 from memory.indexes import ScopeIndexes
 from memory.recall import Recall
 from memory.recalled_parts import RecalledParts, said, span_candidate
@@ -49,11 +51,13 @@ from shared.memory_messages import (
     TurnSource,
     TurnsQuery,
 )
+from shared.memory_records import ExportQuery, ImportReport
 from shared.messages import CheckReport, Finding
 from shared.metadata import check_metadata
 from shared.paging import Page
 from shared.retrieval_client import RetrievalClient
 from shared.retrieval_messages import QUERY_LENGTH_MAX, Hit
+from shared.routes import Incoming, Records
 from shared.snapshots import Snapshots
 
 log = structlog.get_logger()
@@ -82,6 +86,8 @@ class MemoryService:
         recalled: RecalledParts,
         spans: Spans,
         compactor: Compactor,
+        exports: Exports,
+        imports: Imports,
         erasing: Erasing,
         facts: FactService,
         extractor: FactExtractor | None,
@@ -102,6 +108,8 @@ class MemoryService:
         self._compactor = compactor
         self.facts = facts
         self._extractor = extractor
+        self._exports = exports
+        self._imports = imports
         self._documents = documents
         self.erasing = erasing
         self._turns = Counter("diptych_turns", "Turns appended.", ["status"], registry=registry)
@@ -205,6 +213,17 @@ class MemoryService:
             max_tokens=request.max_tokens,
             degraded=is_lexical or is_missing,
         )
+
+    def export(self, tenant: str, query: ExportQuery) -> Records:
+        """Raises InvalidFields."""
+        if (query.user_id is None) != query.everything:
+            raise invalid("query.user_id", "give either user_id or everything=true: whose memory it is")
+        return Records(lambda media: self._exports.parts(tenant, query, media))
+
+    async def import_memory(self, tenant: str, incoming: Incoming) -> ImportReport:
+        report = await self._imports.run(tenant, incoming)
+        self._compactor.wake()
+        return report
 
     async def check(self) -> CheckReport:
         """Of all tenants, so only for who may administer the server."""

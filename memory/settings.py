@@ -4,7 +4,7 @@ from typing import ClassVar, Literal, get_args
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
-from shared.settings import Names, ServiceSettings
+from shared.settings import MIB, Names, ServiceSettings
 
 Approval = Literal["none", "extracted", "all"]
 
@@ -44,6 +44,19 @@ class MemorySettings(ServiceSettings):
         gt=0,
         le=1,
         description="A span's own tokens as a share of its turns'. Less loses identifiers, more saves little.",
+    )
+    transfers_in_flight_max: int = Field(
+        4,
+        ge=1,
+        description="Exports and imports at once; the next is answered 429. Each holds a snapshot open, or a file on disk.",
+    )
+    import_record_bytes_max: int = Field(
+        16 * MIB, ge=1024, description="Largest record of an import. One at a time is held in memory."
+    )
+    import_bytes_max: int = Field(
+        8192 * MIB,
+        ge=1024,
+        description="Largest import. It stands in a file beside the database until it has been checked whole.",
     )
     retention_interval_s: float = Field(
         3600.0,

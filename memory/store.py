@@ -4,33 +4,28 @@ Each method is one unit of work, whole and atomic. Every query starts from the t
 tenants, and what is read belongs to a named user, agent or session.
 """
 
-import hashlib
 import sqlite3
-import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
-from memory.items import enter_item
 from memory.records import SessionRow
+from memory.turn_writes import append_turns
 from shared.database import Database
-from shared.errors import Conflict, FieldError, NotFound
+from shared.errors import Conflict, NotFound
 from shared.memory_messages import (
     AppendAnswer,
-    AppendedTurn,
     AppendRequest,
     Policy,
     Retention,
     Session,
     SessionSpec,
     Turn,
-    TurnIn,
     TurnsQuery,
 )
 from shared.paging import Page, number_of, page_of
-from shared.tokens import estimate_tokens
 
 SESSION_COLUMNS = "id, tenant, session_id, user_id, agent_id, policy"
 # Sorts behind every stored time.
@@ -93,18 +88,21 @@ class Store:
 
         def unit(connection: sqlite3.Connection) -> AppendAnswer:
             row = _open_session(connection, tenant, session_id, request.user_id, request.agent_id)
+            last_seq, tail_tokens = connection.execute(
+                "SELECT last_seq, tail_tokens FROM sessions WHERE id = ?", (row.id,)
+            ).fetchone()
             now = _now()
-            appended = [
-                _append_turn(connection, row, turn, now, f"$.turns[{index}]")
-                for index, turn in enumerate(request.turns)
-            ]
-            stored = [turn for turn, answer in zip(request.turns, appended, strict=True) if answer.status == "stored"]
-            tail_tokens: int = connection.execute(
-                "UPDATE sessions SET updated_at = ?, tail_tokens = tail_tokens + ? WHERE id = ? RETURNING tail_tokens",
-                (now, sum(estimate_tokens(turn.content) for turn in stored), row.id),
-            ).fetchone()[0]
+            moments = [stored_time(turn.created_at) or now for turn in request.turns]
+            appended = append_turns(connection, row, last_seq, request.turns, moments=moments, now=now)
+            tail_tokens += appended.tokens
+            connection.execute(
+                "UPDATE sessions SET last_seq = ?, updated_at = ?, tail_tokens = ? WHERE id = ?",
+                (appended.last_seq, now, tail_tokens, row.id),
+            )
             is_full = tail_tokens > row.policy.tail_tokens_max
-            return AppendAnswer(turns=appended, tail_tokens=tail_tokens, compaction="queued" if is_full else "none")
+            return AppendAnswer(
+                turns=appended.turns, tail_tokens=tail_tokens, compaction="queued" if is_full else "none"
+            )
 
         return await self.database.write(unit)
 
@@ -151,18 +149,26 @@ def _open_session(
     connection: sqlite3.Connection, tenant: str, session_id: str, user_id: str | None, agent_id: str | None
 ) -> SessionRow:
     """The session, made where it is missing. Raises Conflict where it has turns of another owner."""
-    now = _now()
-    connection.execute(
-        "INSERT OR IGNORE INTO sessions (tenant, session_id, user_id, agent_id, title, policy, metadata, created_at, "
-        "updated_at) VALUES (?, ?, ?, ?, '', ?, '{}', ?, ?)",
-        (tenant, session_id, user_id, agent_id, msgspec.json.encode(Policy()).decode(), now, now),
-    )
-    row = _find_session(connection, tenant, session_id, None)
-    for name, given, own in (("user_id", user_id, row.user_id), ("agent_id", agent_id, row.agent_id)):
-        if given is None or given == own:
-            continue
-        if connection.execute("SELECT last_seq FROM sessions WHERE id = ?", (row.id,)).fetchone()[0]:
-            raise Conflict(f"session {session_id!r} has turns under another {name}; use another session")
+    try:
+        row = _find_session(connection, tenant, session_id, None)
+    except NotFound:
+        now = _now()
+        connection.execute(
+            "INSERT INTO sessions (tenant, session_id, user_id, agent_id, title, policy, metadata, created_at, updated_at) "
+            "VALUES (?, ?, ?, ?, '', ?, '{}', ?, ?)",
+            (tenant, session_id, user_id, agent_id, msgspec.json.encode(Policy()).decode(), now, now),
+        )
+        row = _find_session(connection, tenant, session_id, None)
+    changes = {
+        name: given
+        for name, given, own in (("user_id", user_id, row.user_id), ("agent_id", agent_id, row.agent_id))
+        if given not in {None, own}
+    }
+    if not changes:
+        return row
+    if connection.execute("SELECT last_seq FROM sessions WHERE id = ?", (row.id,)).fetchone()[0]:
+        raise Conflict(f"session {session_id!r} has turns under another {next(iter(changes))}; use another session")
+    for name, given in changes.items():
         connection.execute(f"UPDATE sessions SET {name} = ? WHERE id = ?", (given, row.id))
     return _find_session(connection, tenant, session_id, None)
 
@@ -187,41 +193,6 @@ def session_row(row: Sequence[Any]) -> SessionRow:
         agent_id=row[4],
         policy=msgspec.json.decode(row[5], type=Policy),
     )
-
-
-def _append_turn(connection: sqlite3.Connection, row: SessionRow, turn: TurnIn, now: str, path: str) -> AppendedTurn:
-    turn_id = turn.id or uuid.uuid4().hex
-    digest = hashlib.sha256(msgspec.json.encode((turn.role, turn.name, turn.content))).digest()
-    found = connection.execute(
-        "SELECT seq, content_hash FROM turns WHERE session = ? AND turn_id = ?", (row.id, turn_id)
-    ).fetchone()
-    if found is not None:
-        if found[1] != digest:
-            message = f"the id {turn_id!r} is taken by a turn with other content (seq {found[0]})"
-            raise Conflict(f"{path}.id: {message}", errors=[FieldError(f"{path}.id", message)])
-        return AppendedTurn(id=turn_id, seq=found[0], status="duplicate")
-    seq: int = connection.execute(
-        "UPDATE sessions SET last_seq = last_seq + 1 WHERE id = ? RETURNING last_seq", (row.id,)
-    ).fetchone()[0]
-    item_id = connection.execute(
-        "INSERT INTO turns (session, seq, turn_id, role, content, name, created_at, stored_at, metadata, content_hash, "
-        "tokens) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            row.id,
-            seq,
-            turn_id,
-            turn.role,
-            turn.content,
-            turn.name,
-            stored_time(turn.created_at) or now,
-            now,
-            msgspec.json.encode(turn.metadata or {}).decode(),
-            digest,
-            estimate_tokens(turn.content),
-        ),
-    ).lastrowid
-    enter_item(connection, "turn", item_id)
-    return AppendedTurn(id=turn_id, seq=seq, status="stored")
 
 
 def _describe(connection: sqlite3.Connection, session: int) -> Session:

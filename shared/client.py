@@ -8,7 +8,7 @@ caller gave none. Answers of 4xx are never retried; they raise the error class t
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from io import BytesIO
 from types import TracebackType
@@ -167,6 +167,35 @@ class ServiceClient:
             raise Unavailable(f"{self.url} cannot be reached: {str(error) or type(error).__name__}") from error
         return response
 
+    async def _download(self, path: str, query: msgspec.Struct, media: str) -> AsyncGenerator[bytes, None]:
+        """An answer's bytes as they come. Never retried, and without a deadline for the whole. Raises ServiceError."""
+        headers = self._headers | {"Accept": f"{media}, {JSON};q=0.1"}
+        inject_trace(headers)
+        timeout = aiohttp.ClientTimeout(total=None, sock_read=_STREAM_SILENCE_S)
+        try:
+            async with self._open_session().get(
+                self._address(path, query), headers=headers, timeout=timeout
+            ) as response:
+                if response.status >= 400:  # noqa: PLR2004 - HTTP's line between answers and errors
+                    raise _error_of(response, await response.read())
+                async for part in response.content.iter_any():
+                    yield part
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise Unavailable(f"{self.url} broke off: {str(error) or type(error).__name__}") from error
+
+    async def _upload(self, path: str, parts: AsyncIterable[bytes], media: str, answer: type[AnswerT]) -> AnswerT:
+        """Sends bytes as they are made. Never retried, because `parts` are used up, and without a deadline for the whole."""
+        headers = self._headers | {"Content-Type": media, "Accept": self._encoding}
+        inject_trace(headers)
+        try:
+            async with self._open_session().post(self._address(path, None), data=parts, headers=headers) as response:
+                return _answer_of(response, await response.read(), answer)
+        except (aiohttp.ClientError, OSError) as error:
+            raise Unavailable(f"{self.url} broke off: {str(error) or type(error).__name__}") from error
+
+    def _address(self, path: str, query: msgspec.Struct | None) -> URL:
+        return URL(f"{str(self.url).rstrip('/')}{path}", encoded=True).with_query(_query_values(query))
+
     @asynccontextmanager
     async def _deadline(self, limit_s: float) -> AsyncIterator[None]:
         """Raises Unavailable when the time is up."""
@@ -194,9 +223,10 @@ class ServiceClient:
         elif body is not None:
             data = body()
             del headers["Content-Type"]  # the form has its own, with its boundary
-        url = URL(f"{str(self.url).rstrip('/')}{path}", encoded=True).with_query(_query_values(query))
         try:
-            async with self._open_session().request(method, url, data=data, headers=headers) as response:
+            async with self._open_session().request(
+                method, self._address(path, query), data=data, headers=headers
+            ) as response:
                 return _answer_of(response, await response.read(), answer)
         except (aiohttp.ClientError, OSError) as error:
             raise Unavailable(f"{self.url} cannot be reached: {str(error) or type(error).__name__}") from error

@@ -14,8 +14,9 @@ import os
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
@@ -94,6 +95,22 @@ class Database:
         if self._closed:
             raise Unavailable("the store is closed", retry_after_s=1.0)
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._run_read, unit)
+
+    @asynccontextmanager
+    async def view(self) -> AsyncIterator["View"]:
+        """Everything as it is now, for many reads, while writers go on. Until it is closed the log of later writes (WAL)
+        can only grow, so it is for work that goes on without pause. Raises Unavailable."""
+        if self._closed:
+            raise Unavailable("the store is closed", retry_after_s=1.0)
+        # A thread of its own, since a reader's would be kept from others; closing waits there behind the last read.
+        thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite-view")
+        view = View(self._connect, thread)
+        try:
+            await view.read(_take_snapshot)
+            yield view
+        finally:
+            thread.submit(view.close)
+            thread.shutdown(wait=False)
 
     async def empty_log(self) -> bool:
         """Brings all that is committed into the file and cuts its log to nothing (a TRUNCATE checkpoint). False where a reader
@@ -221,6 +238,35 @@ class Database:
         # What is deleted is overwritten, whatever this build of SQLite does by default.
         connection.execute("PRAGMA secure_delete = ON")
         return connection
+
+
+class View:
+    """One snapshot, on a connection that cannot write."""
+
+    def __init__(self, connect: Callable[[], sqlite3.Connection], thread: ThreadPoolExecutor) -> None:
+        self._connect = connect
+        self._thread = thread
+        self._connection: sqlite3.Connection | None = None
+
+    async def read(self, unit: Unit[ResultT]) -> ResultT:
+        """Like a database's, but what a unit left open on the connection is there for the next."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, unit)
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+    def _run(self, unit: Unit[ResultT]) -> ResultT:
+        if self._connection is None:
+            self._connection = self._connect()
+            self._connection.execute("PRAGMA query_only = ON")
+        return unit(self._connection)
+
+
+def _take_snapshot(connection: sqlite3.Connection) -> None:
+    connection.execute("BEGIN")
+    # A transaction sees everything as it is at its first read.
+    connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
 
 
 _Outcome = tuple[_Pending[Any], Any, BaseException | None]

@@ -7,6 +7,7 @@ import msgspec
 
 from shared.errors import SERVICE_ERRORS
 from shared.forms import FORM, UploadedFile, describe_file
+from shared.memory_stream import NDJSON
 from shared.messages import Id, Problem
 from shared.routes import Route
 from shared.streaming import EVENT_STREAM
@@ -19,7 +20,12 @@ _REF = "#/components/schemas/{name}"
 def describe_api(*, title: str, version: str, routes: Iterable[Route]) -> dict[str, Any]:
     """An OpenAPI 3.1 document."""
     routes = list(routes)
-    kinds = [kind for route in routes for kind in (route.body, route.query, *route.answers.values()) if kind]
+    kinds = [
+        kind
+        for route in routes
+        for kind in (route.body, route.query, *route.answers.values(), *route.takes_records, *route.gives_records)
+        if kind
+    ]
     _, components = msgspec.json.schema_components([*kinds, Problem], schema_hook=_schema_of, ref_template=_REF)
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
@@ -48,6 +54,11 @@ def _operation(route: Route, components: dict[str, Any]) -> dict[str, Any]:
                 str(status): {"description": kind.__name__, "content": _answer_content(route, kind.__name__)}
                 for status, kind in route.answers.items()
             },
+            **(
+                {"200": {"description": "records", "content": _records(route.gives_records)}}
+                if route.gives_records
+                else {}
+            ),
             "default": {"$ref": "#/components/responses/problem"},
         },
     }
@@ -59,7 +70,15 @@ def _operation(route: Route, components: dict[str, Any]) -> dict[str, Any]:
         if route.is_form:
             content = {FORM: next(iter(content.values()))}
         operation["requestBody"] = {"required": not route.body_optional, "content": content}
+    if route.takes_records:
+        operation["requestBody"] = {"required": True, "content": _records(route.takes_records)}
     return operation
+
+
+def _records(kinds: Iterable[type[msgspec.Struct]]) -> dict[str, Any]:
+    """The schema is that of each record."""
+    schema = {"oneOf": [{"$ref": _REF.format(name=kind.__name__)} for kind in kinds]}
+    return {media: {"schema": schema} for media in (NDJSON, MSGPACK)}
 
 
 def _parameters(route: Route, components: dict[str, Any]) -> list[dict[str, Any]]:

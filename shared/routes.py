@@ -4,7 +4,7 @@ The server dispatches by these values, `/openapi.json` is generated from them, a
 cannot exist without being typed, guarded and documented.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -55,7 +55,22 @@ class Stream:
     events: AsyncIterator[Event]
 
 
-Handler = Callable[[Any, Call[Any, Any]], Awaitable["msgspec.Struct | Reply | Stream"]]
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """The body of a route that takes records: their encoding, and their bytes as they come."""
+
+    media: str
+    parts: AsyncIterator[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """For handlers whose answer is records, given their encoding. What `parts` raises before the first is a problem."""
+
+    parts: Callable[[str], AsyncGenerator[bytes, None]]
+
+
+Handler = Callable[[Any, Call[Any, Any]], Awaitable["msgspec.Struct | Reply | Stream | Records"]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +91,10 @@ class Route:
     takes_long: bool = False
     # Answers server-sent events (text/event-stream), their data JSON of the type of the 200 answer.
     streams: bool = False
+    # The body, or the 200 answer, is a stream of records of these types (shared/record_streams.py). Such a body has no limit
+    # but that of a record, so the route also `takes_long`.
+    takes_records: tuple[type[msgspec.Struct], ...] = ()
+    gives_records: tuple[type[msgspec.Struct], ...] = ()
 
     @property
     def operation_id(self) -> str:

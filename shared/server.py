@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
@@ -37,7 +38,8 @@ from shared.keys import Authenticator, KeyFile, Principal, bearer_token
 from shared.messages import Health, NoQuery, Problem
 from shared.metrics import CONTENT_TYPE, HttpMetrics
 from shared.openapi import describe_api
-from shared.routes import Call, PathId, Reply, Route, Stream
+from shared.record_streams import incoming_records, send_records
+from shared.routes import Call, PathId, Records, Reply, Route, Stream
 from shared.settings import ServiceSettings, is_loopback
 from shared.streaming import LAST_EVENT_ID_HEADER, send_events
 from shared.tracing import make_tracer, server_span
@@ -158,6 +160,8 @@ def _endpoint(route: Route) -> Callable[[web.Request], Awaitable[web.StreamRespo
             reply = await route.handler(request.app[SERVICE], call)
         if isinstance(reply, Stream):
             return await _stream(request, reply)
+        if isinstance(reply, Records):
+            return await send_records(request, reply, headers={REQUEST_ID_HEADER: request[_REQUEST_ID]})
         status, message = (reply.status, reply.message) if isinstance(reply, Reply) else (200, reply)
         return _respond(request, status, message)
 
@@ -189,6 +193,7 @@ def _refuse_web_pages(request: web.Request) -> None:
             raise Forbidden(f"a server without API keys answers only its own machine, not {header} {value!r}")
 
 
+@lru_cache(maxsize=64)
 def _host_of(url: str) -> str:
     """Empty where there is none, as in `Origin: null`."""
     try:
@@ -215,6 +220,8 @@ def _query_values(request: web.Request) -> dict[str, str]:
 
 
 async def _body(request: web.Request, route: Route) -> Any:
+    if route.takes_records:
+        return incoming_records(request)
     if route.body is None:
         return None
     if route.is_form:

@@ -8,6 +8,7 @@ docs/OPERATIONS.md lists them all; a test fails when one is missing there.
 
 import ipaddress
 import os
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
@@ -102,6 +103,7 @@ class ServiceSettings(BaseSettings):
         return (self.keys_path or self.data_dir / "keys.db").expanduser()
 
 
+@lru_cache(maxsize=64)  # of the few names that a server is called by
 def is_loopback(host: str) -> bool:
     """Whether a host name or address can only mean this machine."""
     if host == "localhost":

@@ -5,7 +5,8 @@ to us, and then through msgspec's conversion, so that both encodings are checked
 """
 
 import re
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any, Final, Generic, TypeVar
 
 import msgpack
 import msgspec
@@ -55,12 +56,32 @@ def _quality(parameters: list[str]) -> float:
     return 1.0
 
 
+class Decoder(Generic[MessageT]):
+    """Of many messages of one kind, which may be a union."""
+
+    def __init__(self, kind: Any) -> None:
+        self._kind = kind
+        self._json = msgspec.json.Decoder(kind, dec_hook=_decode_custom)
+
+    def decode(self, data: bytes, media: str) -> MessageT:
+        """Raises Malformed where the bytes cannot be read, and InvalidFields where they do not fit."""
+        found: MessageT = _decoded(data, media, self._kind, self._json.decode)
+        return found
+
+
 def decode(data: bytes, media: str, kind: type[MessageT]) -> MessageT:
     """Raises Malformed where the bytes cannot be read, and InvalidFields where they do not fit `kind`."""
+    found: MessageT = _decoded(
+        data, media, kind, lambda raw: msgspec.json.decode(raw, type=kind, dec_hook=_decode_custom)
+    )
+    return found
+
+
+def _decoded(data: bytes, media: str, kind: Any, read_json: Callable[[bytes], Any]) -> Any:
     try:
         if media == MSGPACK:
             return msgspec.convert(_unpack(data), kind, builtin_types=(bytes,), dec_hook=_decode_custom)
-        return msgspec.json.decode(data, type=kind, dec_hook=_decode_custom)
+        return read_json(data)
     except msgspec.ValidationError as error:
         raise invalid_fields(error, root="$") from error
     except UnicodeDecodeError as error:
@@ -97,6 +118,26 @@ def _unpack(data: bytes) -> Any:
         raise Malformed("the body is nested too deeply") from error
     except (msgpack.UnpackException, ValueError) as error:
         raise Malformed(f"the body is not valid MessagePack: {error or type(error).__name__}") from error
+
+
+class MessagePackFrames:
+    """Finds where objects end that stand one after another in bytes that come in parts."""
+
+    def __init__(self) -> None:
+        # Whoever feeds it bounds what it holds.
+        self._unpacker = msgpack.Unpacker(max_buffer_size=0)
+
+    def ends(self, part: bytes) -> Iterator[int]:
+        """Counted from the first byte of all. Raises Malformed."""
+        self._unpacker.feed(part)
+        while True:
+            try:
+                self._unpacker.skip()
+            except msgpack.OutOfData:
+                return
+            except (msgpack.UnpackException, ValueError) as error:
+                raise Malformed(f"the body is not valid MessagePack: {error or type(error).__name__}") from error
+            yield self._unpacker.tell()
 
 
 def _refuse_extension(code: int, _data: bytes) -> Any:

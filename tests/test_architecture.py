@@ -28,6 +28,7 @@ EXEMPT = {
     ("benchmarks/bare.py", "retrieval"),  # model and indexes without the service around them
     ("benchmarks/transcripts.py", "memory"),  # made-up turns, in the type that summaries read
     ("benchmarks/compaction.py", "memory"),  # what a span says is worked out by pure modules, without a service
+    ("benchmarks/memory_writes.py", "memory"),  # its store without the service around it, and the table of the bare row
     ("evals/summaries.py", "memory"),  # likewise
     ("evals/summarizers.py", "memory"),  # likewise
 }
@@ -56,6 +57,7 @@ ENVIRONMENT_READERS = {
     "shared/settings.py",  # unknown variables are refused
     "diptych/supervisor.py",  # children inherit it
     "diptych/commands/services.py",  # as above
+    "benchmarks/memory_alone.py",  # a child inherits it
     "benchmarks/ingest.py",  # it shows which settings the services will see
 }
 MODULE_LINES_MAX = 500

@@ -17,6 +17,7 @@ from memory.settings import MemorySettings
 from retrieval.handlers import ROUTES as RETRIEVAL_ROUTES
 from retrieval.settings import RetrievalSettings
 from shared.errors import SERVICE_ERRORS, InvalidFields
+from shared.memory_stream import NDJSON, MemoryStreamReader
 from shared.messages import Problem
 from shared.openapi import describe_api, error_codes
 from shared.routes import Route
@@ -39,7 +40,12 @@ NOT_YET = "What is not there yet"
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _NAMED_ROUTE = re.compile(r"`((?:GET|HEAD|POST|PUT|PATCH|DELETE) /[^`\s]*)`")
-_EXAMPLE = re.compile(r"^```http\n(\w+) (\S+)\n(.*?)```\n\n`(\d+)`\n\n```json\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_EXAMPLE = re.compile(
+    r"^```http\n(\w+) (\S+)\n((?:(?!```).)*)```\n\n`(\d+)`\n\n```json\n(.*?)^```$", re.MULTILINE | re.DOTALL
+)
+# Records, a line each.
+_STREAM = re.compile(r"^```http\n(\w+) (\S+)\n```\n\n`200`\n\n```ndjson\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+STREAMS: list[tuple[str, str, str]] = _STREAM.findall(PROTOCOL)
 EXAMPLES: list[tuple[str, str, str, str, str]] = _EXAMPLE.findall(PROTOCOL)
 
 
@@ -116,7 +122,7 @@ class TestRoutes:
 
 class TestExamples:
     def test_nearly_every_route_has_one(self) -> None:
-        shown = {_name(route) for method, target, *_ in EXAMPLES for route in _routes_of(method, target)}
+        shown = {_name(route) for method, target, *_ in (*EXAMPLES, *STREAMS) for route in _routes_of(method, target)}
         forms = {_name(route) for route in ROUTES if route.is_form}  # shown as a command: their bytes cannot be read
         assert {_name(route) for route in ROUTES} - shown - forms <= {"GET /v1/sessions/{session}"}  # as PUT answers it
 
@@ -128,6 +134,14 @@ class TestExamples:
         routes = _routes_of(method, target)
         assert routes, f"there is no route for {method} {target}"
         assert any(_fits(route, body, int(status), answer) for route in routes)
+
+    @pytest.mark.parametrize("example", STREAMS, ids=lambda example: f"{example[0]} {example[1]}")
+    def test_a_stream_is_one_that_the_route_gives(self, example: tuple[str, str, str]) -> None:
+        method, target, records = example
+        reader = MemoryStreamReader(NDJSON)
+        assert [route for route in _routes_of(method, target) if route.gives_records]
+        assert len(reader.feed(records.encode())) > 2
+        reader.close()
 
 
 class TestSettings:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from msgspec import inspect
 
-from shared import fact_messages, memory_messages, messages, retrieval_messages
+from shared import fact_messages, memory_messages, memory_records, messages, retrieval_messages
+from shared.memory_records import DIGEST_PATTERN
 from shared.messages import ID_PATTERN, Answer, Request
 from shared.retrieval_messages import UploadForm
 from shared.vectors import Vector, Vectors
@@ -36,7 +37,7 @@ def message_kinds() -> list[type[msgspec.Struct]]:
     """Every message that travels in both encodings, requests and answers. A form does in neither."""
     found = {
         value
-        for module in (messages, retrieval_messages, memory_messages, fact_messages)
+        for module in (messages, retrieval_messages, memory_messages, memory_records, fact_messages)
         for value in vars(module).values()
         if isinstance(value, type)
         and issubclass(value, (Request, Answer))
@@ -101,6 +102,8 @@ def _scalar(info: inspect.Type) -> st.SearchStrategy[Any]:
 
 
 def _text(info: inspect.StrType) -> st.SearchStrategy[str]:
+    if info.pattern == DIGEST_PATTERN:
+        return st.binary(min_size=32, max_size=32).map(bytes.hex)
     excluded: list[Any] = ["Cs", "Cc"] if info.pattern == ID_PATTERN else ["Cs"]
     alphabet = st.characters(exclude_categories=excluded, exclude_characters="\x00")
     return st.text(alphabet, min_size=info.min_length or 0, max_size=_SIZE_MAX)
