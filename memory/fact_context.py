@@ -4,14 +4,31 @@ from collections.abc import Sequence
 
 from memory.context import Candidate, Held
 from memory.fact_reading import HeldFact
+from memory.records import RecalledFact
 from shared.memory_messages import FactSource
 
 
-def held_candidates(standing: Sequence[HeldFact], known: Sequence[HeldFact]) -> tuple[Held, Held]:
-    """Instructions and facts, both best first; they are read the pinned first, then in the order in which they came true."""
-    instructions = [fact for fact in standing if fact.kind == "instruction"]
-    facts = [fact for fact in (*standing, *known) if fact.kind != "instruction"]
+def held_candidates(
+    standing: Sequence[HeldFact], known: Sequence[HeldFact], recalled: Sequence[RecalledFact]
+) -> tuple[Held, Held]:
+    """Instructions and facts, best first: of facts those that the query is about, then the newest. They are read the pinned
+    first, then in the order in which they came true."""
+    ordered = {fact.id: fact for fact in (*standing, *map(_of, recalled), *known)}
+    instructions = [fact for fact in ordered.values() if fact.kind == "instruction"]
+    facts = [fact for fact in ordered.values() if fact.kind != "instruction"]
     return _held(instructions), _held(facts)
+
+
+def _of(recalled: RecalledFact) -> HeldFact:
+    fact = recalled.fact
+    return HeldFact(
+        id=recalled.id,
+        fact_id=fact.id,
+        kind=fact.kind,
+        text=fact.text,
+        pinned=fact.pinned,
+        valid_from=fact.valid_from,
+    )
 
 
 def _held(facts: Sequence[HeldFact]) -> Held:

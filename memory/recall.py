@@ -118,13 +118,26 @@ class Recall:
 
     async def find(self, scope: Scope, request: RecallRequest, query: str) -> Found:
         """The best items. Of the request only what decides about them is looked at: the scope is given."""
-        part = _filter(request)
+        (found,) = await self.find_each(scope, [request], query)
+        return found
+
+    async def find_each(self, scope: Scope, requests: Sequence[RecallRequest], query: str) -> list[Found]:
+        """As `find`, for kinds that are ranked apart: the query is embedded once. All requests have the same mode."""
         started = time.perf_counter()
-        vector = None if request.mode == "lexical" else await self._embeddings.query_vector(query)
+        vector = None if requests[0].mode == "lexical" else await self._embeddings.query_vector(query)
+        embed_s = time.perf_counter() - started
+        if vector is None and requests[0].mode != "lexical":
+            self._degraded.inc()
+        return [await self._find(scope, request, query, vector, embed_s) for request in requests]
+
+    async def _find(
+        self, scope: Scope, request: RecallRequest, query: str, vector: Float32Array | None, embed_s: float
+    ) -> Found:
+        part = _filter(request)
         degraded = vector is None and request.mode != "lexical"
-        embedded = time.perf_counter()
         use_words = request.mode != "dense" or degraded
         now = request.as_of or datetime.now(UTC)
+        started = time.perf_counter()
         passed_over = await self._facts(now).passed_over(scope) if "fact" in request.kinds else frozenset[ItemKey]()
         searched = await self._indexes.use(
             scope,
@@ -135,9 +148,7 @@ class Recall:
         )
         done = time.perf_counter()
         items = await self._read(scope, [scored.key for scored in searched.best], now)
-        if degraded:
-            self._degraded.inc()
-        stages = {"embed": embedded - started, "search": done - embedded, "fetch": time.perf_counter() - done}
+        stages = {"embed": embed_s, "search": done - started, "fetch": time.perf_counter() - done}
         return Found(
             hits=[Hit(items[each.key], each.score, each.scores) for each in searched.best if each.key in items],
             degraded=degraded,

@@ -8,9 +8,11 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Final
 
+import msgspec
+
 from memory.context import Candidate
 from memory.recall import Recall
-from memory.records import RecalledTurn, Scope, speaker_of
+from memory.records import RecalledFact, RecalledTurn, Scope, speaker_of
 from memory.span_text import render
 from memory.spans import Spans
 from memory.turns import Turns
@@ -21,6 +23,8 @@ from shared.tokens import estimate_tokens
 _TURN_TOKENS: Final = 20
 _TURNS_MIN: Final = 30
 _TURNS_MAX: Final = 500
+# Three times what a tenth of 2,000 tokens holds.
+_FACTS_MAX: Final = 30
 # Of so many of the best, the turns beside them come along if they take no more than this part of the budget.
 _WITH_NEIGHBOURS: Final = 3
 _NEIGHBOUR_PART: Final = 32
@@ -38,12 +42,14 @@ class RecalledParts:
         self._spans = spans
 
     async def candidates(
-        self, scope: Scope, request: ContextRequest, query: str, *, known: Collection[Place]
-    ) -> tuple[list[Candidate], bool]:
-        """Best first, without the turns that are `known`, and whether only words were compared."""
+        self, scope: Scope, request: ContextRequest, query: str, *, known: Collection[Place], with_facts: bool
+    ) -> tuple[list[Candidate], list[RecalledFact], bool]:
+        """Best first: what was said, without the turns that are `known`, and facts if wanted, each among their own. And whether
+        only words were compared."""
         limit = min(_TURNS_MAX, max(_TURNS_MIN, request.max_tokens // _TURN_TOKENS))
         wanted = RecallRequest(user_id=request.user_id, as_of=request.as_of, limit=limit)
-        found = await self._recall.find(scope, wanted, query)
+        about = [msgspec.structs.replace(wanted, kinds=("fact",), limit=_FACTS_MAX)] if with_facts else []
+        found, *others = await self._recall.find_each(scope, [wanted, *about], query)
         turns = [hit.item for hit in found.hits if isinstance(hit.item, RecalledTurn)]
         given = {place_of(turn): turn_candidate(turn) for turn in turns if place_of(turn) not in known}
         stand_ins = await self._stand_ins(given, request)
@@ -53,7 +59,8 @@ class RecalledParts:
             for place, each in ((place_of(turn), given.get(place_of(turn))), *beside.get(place_of(turn), ())):
                 if each is not None and place not in known:
                     candidates.setdefault(place, each.with_stand_in(stand_ins.get(place)))
-        return list(candidates.values()), found.degraded
+        facts = [hit.item for other in others for hit in other.hits if isinstance(hit.item, RecalledFact)]
+        return list(candidates.values()), facts, found.degraded
 
     async def _beside(
         self, turns: Sequence[RecalledTurn], request: ContextRequest

@@ -22,7 +22,7 @@ from memory.imports import Imports
 from memory.indexes import ScopeIndexes
 from memory.recall import Recall
 from memory.recalled_parts import RecalledParts, said, span_candidate
-from memory.records import ItemKey, Scope, SessionRow
+from memory.records import ItemKey, RecalledFact, Scope, SessionRow
 from memory.settings import MemorySettings
 from memory.spans import Spans
 from memory.store import Store
@@ -191,12 +191,15 @@ class MemoryService:
         tail = await self._tail(session, request)
         query = request.query or _last_question(tail)
         scope = Scope(tenant=tenant, user_id=request.user_id) if request.user_id else _session_scope(tenant, session)
-        recalled, is_lexical = list[Candidate](), False
+        standing, known = await self._held_facts(tenant, request, session)
+        recalled, about, is_lexical = list[Candidate](), list[RecalledFact](), False
         if scope is not None and query is not None:
             in_tail = {(session.id, turn.seq) for turn in tail} if session else set()
-            recalled, is_lexical = await self._recalled.candidates(scope, request, query, known=in_tail)
+            recalled, about, is_lexical = await self._recalled.candidates(
+                scope, request, query, known=in_tail, with_facts=bool(known)
+            )
         spans = await self._spans.outermost(session.id, as_of=request.as_of) if session else []
-        instructions, facts = held_candidates(*await self._held_facts(tenant, request, session))
+        instructions, facts = held_candidates(standing, known, about)
         found = Found(
             tail=[_tail_candidate(request.session_id or "", turn) for turn in reversed(tail)],
             recalled=recalled,
