@@ -17,7 +17,7 @@ from shared.database import Database
 from shared.errors import Conflict, invalid
 from shared.fact_messages import FactAnswer, FactIn, FactPatch, FactStatus, FactTurn
 
-# The newest are looked through for near-duplicates: 13 ms of a reading thread.
+# The newest are looked through for near-duplicates: up to 20 ms of a reading thread.
 _COMPARED_MAX: Final = 2000
 
 
