@@ -301,7 +301,18 @@ def _report(results: Results) -> None:
                 for what, values in (("a recall of ten over HTTP", recall_ms), ("the search in it", search_ms))
             ],
         )
+    tables["all sets together, by question"] = table_of(("", *measured), _pooled(results))
     print_results(results.machine, tables)
+
+
+def _pooled(results: Results) -> list[tuple[str, ...]]:
+    rows = []
+    for label in results.sets[0].ways:
+        each = [result.ways[label].overall for result in results.sets]
+        weights = [scores.questions for scores in each]
+        columns = zip(*(_values(scores) for scores in each), strict=True)
+        rows.append((label, *(f"{float(np.average(column, weights=weights)):.3f}" for column in columns)))
+    return rows
 
 
 def _times(ms: Mapping[str, float]) -> list[str]:
@@ -309,8 +320,11 @@ def _times(ms: Mapping[str, float]) -> list[str]:
 
 
 def _cells(scores: Scores) -> list[str]:
-    measures = (scores.any, scores.share, scores.all)
-    return [*(f"{each[depth]:.3f}" for each in measures for depth in _DEPTHS), f"{scores.sessions:.3f}"]
+    return [f"{value:.3f}" for value in _values(scores)]
+
+
+def _values(scores: Scores) -> list[float]:
+    return [*(each[depth] for each in (scores.any, scores.share, scores.all) for depth in _DEPTHS), scores.sessions]
 
 
 @click.command(context_settings={"show_default": True})
