@@ -34,16 +34,19 @@ _DATE: Final = re.compile(
     rf"(?<![\w/.-])\d{{4}}[-/]\d\d[-/]\d\d(?:[T ]{_CLOCK})?(?![\w-])"
     rf"|(?<![\w/.-])\d{{1,2}}(?:st|nd|rd|th)?(?: of)? {_MONTH}(?:,? \d{{4}})?(?!\w)"
     rf"|(?<![\w/.:-])\d{{1,2}}(?:\.\d{{1,2}}\.\d{{4}}|/\d{{1,2}}/(?:\d{{4}}|\d\d))(?![\w/.-]*\w)"
-    r"|\d{4}年(?:\d{1,2}月(?:\d{1,2}日)?)?|\d{1,2}月\d{1,2}日"
-    rf"|(?<![\w:.-]){_CLOCK}(?![\w:])"
+    rf"|(?<![\w:.-])(?:{_CLOCK}|\d{{1,2}} ?[ap]\.?m\b)(?![\w:])"
 )
+_HAN_DATE: Final = re.compile(r"\d{4}年(?:\d{1,2}月(?:\d{1,2}日)?)?|\d{1,2}月\d{1,2}日")
 _MONTH_FIRST: Final = re.compile(
     rf"\b{_MONTH} +\d{{1,2}}(?:st|nd|rd|th)?(?:,? \d{{4}}| \d\d:\d\d(?::\d\d)?)?(?![\w:])|\b{_MONTH},? \d{{4}}(?!\w)"
 )
-_AMOUNT: Final = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?"
+# 1,299.00 and 1.299,00, then the plain ones.
+_AMOUNT: Final = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d{1,3}(?:\.\d{3})+,\d\d|\d+(?:\.\d+)?"
+_CURRENCY: Final = "(?:USD|EUR|GBP|JPY|CHF|CNY|INR|CAD|AUD)"
 _MONEY: Final = re.compile(
-    rf"[$€£¥₹₩] ?(?:{_AMOUNT})(?: ?(?:[kKmMbB]|million|billion|thousand)\b)?"
-    rf"|(?<![\w.,])(?:{_AMOUNT}) ?(?:[€£¥₹₩]|(?:USD|EUR|GBP|JPY|CHF|CNY|INR|CAD|AUD|dollars?|euros?|pounds?)\b)"
+    rf"[$€£¥₹₩] ?(?:{_AMOUNT})(?: ?(?:[kKmMbB]|million|billion|thousand)\b)?(?:/[a-z]{{1,10}}\b)?"
+    rf"|\b{_CURRENCY} (?:{_AMOUNT})(?![\w.]*\d)"
+    rf"|(?<![\w.,])(?:{_AMOUNT}) ?(?:[€£¥₹₩]|(?:{_CURRENCY}|dollars?|euros?|pounds?)\b)"
 )
 _UNIT: Final = (
     r"(?:[munµ]?s|sec(?:ond)?s?|min(?:ute)?s?|h(?:ou)?rs?|h|days?|weeks?|months?|years?|[kKMGTP]i?[Bb]?|bytes?|[kKMG]?bps|rps|qps"
@@ -51,16 +54,22 @@ _UNIT: Final = (
 )
 # With a comma or a unit apart; others are pieces of their own.
 _QUANTITY: Final = re.compile(
-    rf"(?<![\w.,-])(?:\d{{1,3}}(?:,\d{{3}})+(?:\.\d+)?(?:%| {_UNIT}\b|{_UNIT}\b)?|\d+(?:\.\d+)? (?:%|{_UNIT}\b))(?!\w|,\d)"
+    rf"(?<![\w.,-])(?:\d{{1,3}}(?:,\d{{3}})+(?:\.\d+)?(?:%| {_UNIT}\b|{_UNIT}\b)?|\d+(?:\.\d+)? (?:%|{_UNIT}\b))(?!\w|,\d)(?:/[a-z]{{1,6}}\b)?"
+)
+# Words of scripts without blanks between words, where they are no part of a path.
+_UNSPACED: Final = re.compile(
+    r"(?<![/\\._-])[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]+"
 )
 _PIECE: Final = re.compile(r"""[^\s"'`<>{}|;,“”‘’«»「」『』（），。、：！？]+""")
 
 _EMAIL: Final = re.compile(r"[\w.+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){1,8}")
-_POSITION: Final = re.compile(r":\d{1,7}(?::\d{1,7})?:?$")
-_PATH: Final = re.compile(r"(?:[A-Za-z]:)?[\w.@~+%()\[\]$:*#-]*(?:[/\\][\w.@+%()\[\]$:*=~#-]*)+")
+_POSITION: Final = re.compile(r":\d{1,7}(?::\d{1,7})?:?$|\(\d{1,7}\)?$")
+_PATH: Final = re.compile(
+    r"(?:[A-Za-z]:)?[\w.@~+%()\[\]$:*#-]*(?:[/\\][\w.@+%()\[\]$:*=~#-]*)+(?:\?[\w.=&%+~:\[\]*-]*)?"
+)
 _WEAK_PATH: Final = re.compile(r"/?[A-Za-z]+/[A-Za-z]+")
 _NO_PATH: Final = re.compile(
-    r"[\d./]+|(?:application|text|image|audio|video|multipart|font)/[\w.+-]+|\w+/(?:s|h|d|min|sec|hour|day|week|month|year)"
+    r"[\d./]+|HTTP/[\d.]+|.*\]\(.*|(?:application|text|image|audio|video|multipart|font)/[\w.+-]+|\w+/(?:s|h|d|min|sec|hour|day|week|month|year)"
 )
 _FILE: Final = re.compile(
     r"(?:[\w@+-][\w.@+-]*)?\.(?:py[ix]?|[jt]sx?|[cm][jt]s|json[l5]?|ya?ml|toml|ini|cfg|conf|env|lock|md|rst|txt|log|csv|tsv|parquet|sql"
@@ -71,8 +80,11 @@ _FILE: Final = re.compile(
 )
 _UUID: Final = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 _ADDRESS: Final = r"(?:\d{1,3}\.){3}\d{1,3}(?:/\d{1,2})?(?::\d{1,5})?"
+_ADDRESS_6: Final = (
+    r"(?:[0-9a-fA-F]{1,4}:){7}[0-9a-fA-F]{1,4}|(?:[0-9a-fA-F]{1,4}:){1,6}(?::[0-9a-fA-F]{1,4}){1,6}(?:/\d{1,3})?"
+)
 _ID: Final = re.compile(
-    rf"{_UUID}|{_ADDRESS}|#\d{{1,9}}|0x[0-9a-fA-F]+|(?:sha\d+|md5):[0-9a-fA-F]{{6,128}}|(?:[0-9a-fA-F]{{2}}:){{5}}[0-9a-fA-F]{{2}}"
+    rf"{_UUID}|{_ADDRESS}|{_ADDRESS_6}|#\d{{1,9}}|0x[0-9a-fA-F]+|(?:sha\d+|md5):[0-9a-fA-F]{{6,128}}|(?:[0-9a-fA-F]{{2}}:){{5}}[0-9a-fA-F]{{2}}"
     r"|arn:[\w:/.*-]+|[A-Z][A-Z0-9]{1,9}-\d{1,7}"
 )
 _NO_ID: Final = re.compile(
@@ -80,12 +92,19 @@ _NO_ID: Final = re.compile(
 )
 _HEXADECIMAL: Final = re.compile(r"[0-9a-f]{7,128}|[0-9A-F]{7,128}")
 _MIXED_CHARACTERS_MIN: Final = 6
+# So long, and one digit tells it from a word.
+_KEY_CHARACTERS_MIN: Final = 16
 _MIDST: Final = re.compile(r"[_-][A-Za-z]*\d[A-Za-z]+$")
 _MIXED: Final = re.compile(r"[A-Za-z0-9]+(?:[_.-][A-Za-z0-9]+)*")
 _VERSION: Final = re.compile(
     r"[vV]?\d{1,5}(?:\.\d{1,6}){2,3}(?:[-+.]?(?:rc|alpha|beta|a|b|dev|post|pre|next|canary|SNAPSHOT)[\w.]*)?|[vV]\d{1,4}(?:\.\d{1,4})*"
 )
-_NUMBER: Final = re.compile(rf"[~≈±]?(?:\d+(?:\.\d+)?|\.\d+)(?:%|{_UNIT}|[A-Za-z]{{1,2}})?")
+_PLAIN: Final = rf"[~≈±]?(?:\d+(?:\.\d+)?|\.\d+)(?:%|{_UNIT}|[A-Za-z]{{1,2}})?"
+_NUMBER: Final = re.compile(
+    rf"{_PLAIN}|\d+(?:\.\d+)?[eE][+-]?\d{{1,3}}|(?:\d{{1,4}}[dhm]){{1,3}}\d{{1,4}}(?:\.\d+)?[ms]?|\d{{1,3}}(?:_\d{{3}})+"
+)
+_RATE: Final = re.compile(rf"{_PLAIN}/[A-Za-z]{{1,8}}")
+_RANGE: Final = re.compile(r"(\d+(?:\.\d+)?[A-Za-z%]{0,3})(?:[-–/]|->|→)(\d+(?:\.\d+)?[A-Za-z%]{0,3})")
 _DIGITS: Final = re.compile(r"\d+(?:\.\d+)?")
 _DOTTED: Final = re.compile(r"\.{1,2}/|\.\w")
 _SLASHES: Final = re.compile(r"[=/\\]+")
@@ -94,8 +113,9 @@ _INNER: Final = re.compile(r"[=:()\[\]&+*]+|(?<=\w)-(?=\d+\.\d)|\.\.+")
 
 def find(text: str) -> list[Found]:
     """All of them, each as it stands at `start`, not in order. What is part of a larger one is not told again."""
-    found = _apart(_spaced(text))
-    masked = _without(text, found)
+    opened = _opened(text)
+    found = _apart([*_urls(text), *_matches(_HAN_DATE, "date", text), *_spaced(opened)])
+    masked = _without(opened, found)
     for match in _PIECE.finditer(masked):
         piece = match.group()
         if len(piece) > 1:
@@ -106,6 +126,11 @@ def find(text: str) -> list[Found]:
         elif piece.isdecimal():
             found.append(Found("number", piece, match.start()))
     return found
+
+
+def _opened(text: str) -> str:
+    """With marks in the place of words that would join to what stands among them; all places stay."""
+    return text if text.isascii() else _UNSPACED.sub(lambda match: "、" * len(match.group()), text)
 
 
 def is_weak_path(text: str) -> bool:
@@ -121,10 +146,14 @@ def _stands(kind: LedgerKind, part: str, text: str, start: int) -> bool:
 
 
 def _spaced(text: str) -> Iterator[Found]:
-    yield from _urls(text)
-    for kind, pattern in (("date", _DATE), ("date", _MONTH_FIRST), ("money", _MONEY), ("number", _QUANTITY)):
-        for match in pattern.finditer(text):
-            yield Found(kind, match.group(), match.start())  # type: ignore[arg-type]  # literals of the line above
+    yield from _matches(_DATE, "date", text)
+    yield from _matches(_MONTH_FIRST, "date", text)
+    yield from _matches(_MONEY, "money", text)
+    yield from _matches(_QUANTITY, "number", text)
+
+
+def _matches(pattern: re.Pattern[str], kind: LedgerKind, text: str) -> Iterator[Found]:
+    return (Found(kind, match.group(), match.start()) for match in pattern.finditer(text))
 
 
 _URL_END: Final = re.compile(r"""[^\s"'`<>\\^{}|“”«»「」（），。、]{1,2000}""")
@@ -186,6 +215,8 @@ def _trimmed(piece: str) -> tuple[str, int]:
     while end and (end[-1] in ")]" and end.count("(") + end.count("[") < end.count(")") + end.count("]")):
         end = end[:-1].rstrip(".:!?*_=&-+\\…")
     start = 0
+    if end[:1] == "(" and end[-1:] == ")" and end.count("(") == 1:
+        start, end = 1, end[:-1]
     while (
         start < len(end)
         and end[start] in "(["
@@ -211,6 +242,9 @@ def _inside(piece: str) -> Iterator[tuple[LedgerKind, str, int]]:
             return
     if piece.startswith(("a/", "b/")) and _kind(piece[2:]) == "path":
         yield "path", piece[2:], 2
+        return
+    if (bounds := _RANGE.fullmatch(piece)) is not None:
+        yield from (("number", bounds.group(place), bounds.start(place)) for place in (1, 2))
         return
     for part, at in _split(piece, _INNER):
         kind = _kind(part)
@@ -260,9 +294,18 @@ def _is_number(piece: str) -> bool:
 
 def _is_mixed(piece: str) -> bool:
     """Letters and numbers as nobody would write a word: two digits, or one in the midst of letters."""
-    if len(piece) < _MIXED_CHARACTERS_MIN or not _MIXED.fullmatch(piece) or _NO_ID.fullmatch(piece):
+    if (
+        len(piece) < _MIXED_CHARACTERS_MIN
+        or not _MIXED.fullmatch(piece)
+        or _NO_ID.fullmatch(piece)
+        or _RANGE.fullmatch(piece)
+    ):
         return False
-    return sum(map(str.isdigit, piece)) > 1 or _MIDST.search(piece) is not None
+    return (
+        sum(map(str.isdigit, piece)) > 1
+        or _MIDST.search(piece) is not None
+        or (piece.isalnum() and len(piece) >= _KEY_CHARACTERS_MIN)
+    )
 
 
 _WITH_DIGITS: Final[tuple[tuple[LedgerKind, Callable[[str], bool]], ...]] = (
@@ -276,8 +319,11 @@ _WITH_DIGITS: Final[tuple[tuple[LedgerKind, Callable[[str], bool]], ...]] = (
 def _kind_with_slash(piece: str) -> LedgerKind | None:
     if _ID.fullmatch(piece):
         return "id"
+    if _RATE.fullmatch(piece):
+        return "number"
     if not _PATH.fullmatch(piece) or _NO_PATH.fullmatch(piece) or piece.startswith(("//", "\\")):
         return None
-    if _POSITION.search(piece) or piece.startswith(("a/", "b/")) or not any(map(str.isalpha, piece)):
+    if _POSITION.search(piece) or not any(map(str.isalpha, piece)):
         return None
-    return "path"
+    # As diffs write it: the path begins after that.
+    return None if piece.startswith(("a/", "b/")) and _kind(piece[2:]) == "path" else "path"

@@ -38,7 +38,7 @@ _SPEAKERS: Final[dict[Role, float]] = {"user": 1.5, "assistant": 1.25, "system":
 # Stamps of log lines are the most frequent thing that tools print, and the least asked for.
 _TOOL_DATE: Final = 0.15
 _TOOL_ERROR_AGAIN: Final = 0.2
-_COST_EXPONENT: Final = 0.35
+_COST_EXPONENT: Final = 0.5
 _RECENCY: Final = 0.15
 _FREQUENCY: Final = 0.25
 # Labels and separators are what they cost least with: one character between entries, a break where entries have blanks.

@@ -49,8 +49,10 @@ _SENTENCE_END: Final = re.compile(r"[.;!?,](?:\s|$)")
 _QUOTE: Final = re.compile(
     r'"([^"\n]{3,200})"|“([^”\n]{3,200})”|«([^»\n]{3,200})»|「([^」\n]{2,200})」|(?<!\w)\'([^\'\n]{3,120})\'(?!\w)'
 )
-_WORD: Final = re.compile(r"[^\W\d_][\w'’-]{0,60}")
-_BETWEEN: Final = frozenset({" ", " & ", " of ", " de ", " van ", " von "})
+_WORD: Final = re.compile(r"[^\W\d_][\w'’-]*")
+_WORD_CHARACTERS_MAX: Final = 60
+_PARTICLES: Final = frozenset({"of", "de", "van", "von"})
+_BETWEEN: Final = frozenset({" ", " & ", *(f" {particle} " for particle in _PARTICLES)})
 _SENTENCE_MARKS: Final = '.!?:;\n"“(*#>-•'
 # Capitalised by custom, and no names.
 _NO_NAMES: Final = FUNCTION_WORDS | FILLER_WORDS | frozenset(
@@ -112,8 +114,10 @@ def _errors(text: str, *, is_prose: bool) -> Iterator[Found]:
 
 def _error(text: str, start: int, after: int, *, is_prose: bool) -> Found:
     """To the end of its line; in prose to the end of what looks like a sentence."""
-    end = text.find("\n", after)
-    end = len(text) if end < 0 else end
+    # A little further than it may be long, so that it is cut at a blank.
+    furthest = min(len(text), start + _ERROR_CHARACTERS_MAX + 1)
+    end = text.find("\n", after, furthest)
+    end = furthest if end < 0 else end
     if is_prose and (stop := _SENTENCE_END.search(text, after, end)) is not None:
         end = stop.start()
     return _cut("error", text[start:end], start, _ERROR_CHARACTERS_MAX)
@@ -131,7 +135,13 @@ def _names(text: str) -> Iterator[Found]:
     """Runs of capitalised words. A single one only where it does not begin a sentence."""
     run: list[re.Match[str]] = []
     for word in _WORD.finditer(text):
-        is_name = word.group()[0].isupper() and word.group().lower() not in _NO_NAMES
+        if word.group() in _PARTICLES:
+            continue
+        is_name = (
+            word.group()[0].isupper()
+            and len(word.group()) <= _WORD_CHARACTERS_MAX
+            and word.group().lower() not in _NO_NAMES
+        )
         joins = run and text[run[-1].end() : word.start()] in _BETWEEN
         if is_name and joins and len(run) < _NAME_WORDS_MAX:
             run.append(word)

@@ -16,7 +16,7 @@ from shared.memory_messages import LedgerItem
 from shared.tokens import TWELFTHS, estimate_tokens, token_twelfths
 
 # The least part of the budget that is prose, if there is any to be had.
-TEXT_SHARE_MIN: Final = 0.15
+TEXT_SHARE_MIN: Final = 0.1
 _BETWEEN: Final = "\n\n"
 _SPEAKER_CHARACTERS_MAX: Final = 40
 # How often an identifier's turn in its child's ledger is moved up when others have it too.
