@@ -4,7 +4,7 @@ A greedy cover of the words that a span is about (the budgeted maximum coverage 
 Summarization via Budgeted Maximization of Submodular Functions"): the next sentence is the one whose words that were not
 covered yet weigh most for what it costs. Words weigh by how often they come, names and long words more, what everybody
 says hardly. A few numbers only, chosen on half of the dialogues and checked on the other and on questions to
-conversations; docs/ARCHITECTURE.md has what was tried.
+conversations; docs/ARCHITECTURE.md has the numbers.
 """
 
 import heapq
