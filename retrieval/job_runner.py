@@ -279,10 +279,11 @@ class JobRunner:
 
     async def _keep_leases(self) -> None:
         """Renews the leases of jobs that live, and takes up the others anew."""
-        alive = {job_id: run for job_id, run in self._runs.items() if run.is_alive(self._limits.lease_s)}
-        if alive:
-            await self._jobs.renew([run.job.accepted for run in alive.values()], self._limits.lease_s)
-        lost = set(await self._jobs.abandoned()) - alive.keys()
+        if alive := [run.job.accepted for run in self._runs.values() if run.is_alive(self._limits.lease_s)]:
+            await self._jobs.renew(alive, self._limits.lease_s)
+        # Asked of the runs as they are by now: a job that was taken meanwhile has one, and its lease may be younger than the answer.
+        abandoned = await self._jobs.abandoned()
+        lost = {job_id for job_id in abandoned if not self._is_alive(job_id)}
         stuck = [run for job_id in lost if (run := self._runs.pop(job_id, None)) is not None]
         for run in stuck:
             log.warning("job_stuck", job_id=run.job.id, documents=len(run.claimed))
@@ -291,6 +292,10 @@ class JobRunner:
         await asyncio.gather(*(run.task for run in stuck if run.task is not None), return_exceptions=True)
         if lost:
             await self._launch_again(lost)
+
+    def _is_alive(self, job_id: str) -> bool:
+        run = self._runs.get(job_id)
+        return run is not None and run.is_alive(self._limits.lease_s)
 
     async def _measure(self) -> None:
         queue = await self._jobs.queue()
