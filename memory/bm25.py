@@ -31,6 +31,8 @@ _AFTER: Final = 0.4
 # How much an item's labels count, which say what it is and not what it says.
 _LABEL: Final = 0.5
 
+_NO_ROWS: Final[NDArray[np.uint32]] = np.zeros(0, dtype=np.uint32)
+
 
 @dataclass(frozen=True, slots=True)
 class Neighbours:
@@ -87,6 +89,14 @@ class Bm25:
             rareness = math.log(1 + (count - len(rows) + 0.5) / (len(rows) + 0.5))
             scores[rows] += worth * rareness * found * (_K1 + 1) / (found + _K1)
         return scores
+
+    def rows_with(self, terms: Iterable[str]) -> NDArray[np.uint32]:
+        """Rows that have each of the terms themselves; none where there are no terms."""
+        found: NDArray[np.uint32] | None = None
+        for term in terms:
+            rows = np.array(self._postings[term][0], dtype=np.uint32) if term in self._postings else _NO_ROWS
+            found = rows if found is None else np.intersect1d(found, rows, assume_unique=True)
+        return _NO_ROWS if found is None else found
 
     def _frequencies(
         self, term: str, per_word: NDArray[np.float64], visible: NDArray[np.bool_], neighbours: Neighbours

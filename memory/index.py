@@ -123,6 +123,15 @@ class ScopeIndex:
         times = self._rows["time"][self._rows["alive"]]
         return _EPOCH + timedelta(seconds=float(times.min())) if len(times) else None
 
+    def told_of(self, event: str, wanted: Wanted) -> datetime | None:
+        """When it was told of what the words name: the middle one of the items that say all of it. None where none does."""
+        terms = {term for term, worth in self._words.weights(event).items() if worth == 1.0}
+        rows = self._bm25.rows_with(terms)
+        times = self._rows["time"][rows][self._visible(wanted)[rows]]
+        if not len(times):
+            return None
+        return _EPOCH + timedelta(seconds=float(np.sort(times)[len(times) // 2]))
+
     def keys(self) -> set[ItemKey]:
         return set(self._row_of)
 
@@ -152,11 +161,7 @@ class ScopeIndex:
         """The best items, ties by age. Without `query` the lexical leg is silent, without `vector` (of unit length) the
         dense one; what neither leg found is not answered."""
         rows = self._rows
-        # As if the other kinds were not there: a fold moves nothing in the order of turns.
-        visible: Mask = rows["alive"] & self._kinds.mask(wanted.kinds)[rows["kind"]]
-        if wanted.until is not None:
-            visible &= rows["time"] <= wanted.until.timestamp()
-        visible[[self._row_of[key] for key in wanted.passed_over if key in self._row_of]] = False
+        visible = self._visible(wanted)
         eligible = visible & self._eligible(wanted)
         neighbours = Neighbours(rows["before"], rows["after"])
         lexical = np.zeros(len(rows))
@@ -172,6 +177,15 @@ class ScopeIndex:
             Scored((self._kinds.values[rows["kind"][at]], int(rows["id"][at])), float(score[at]), scores)
             for at, scores in zip(best.tolist(), details, strict=True)
         ]
+
+    def _visible(self, wanted: Wanted) -> Mask:
+        """As if other kinds were not there: a fold moves nothing in the order of turns."""
+        rows = self._rows
+        visible: Mask = rows["alive"] & self._kinds.mask(wanted.kinds)[rows["kind"]]
+        if wanted.until is not None:
+            visible &= rows["time"] <= wanted.until.timestamp()
+        visible[[self._row_of[key] for key in wanted.passed_over if key in self._row_of]] = False
+        return visible
 
     def _eligible(self, wanted: Wanted) -> Mask:
         rows = self._rows

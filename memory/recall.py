@@ -9,6 +9,7 @@ from typing import Final, Protocol
 from prometheus_client import CollectorRegistry, Counter
 
 from memory.embeddings import Embeddings
+from memory.event_times import event_range
 from memory.fact_items import FactItems
 from memory.index import ScopeIndex, Scored, Wanted
 from memory.indexes import ScopeIndexes
@@ -251,16 +252,19 @@ def _search(
     passed_over: frozenset[ItemKey],
 ) -> _Searched:
     understood = understand(query, now=now, oldest=index.oldest, speakers=index.speakers)
+    wanted = Wanted(
+        kinds=frozenset(request.kinds),
+        since=request.since,
+        until=_earliest(request.until, request.as_of),
+        filter=part,
+        passed_over=passed_over,
+    )
+    told = ((event, index.told_of(event.name, wanted)) for event in understood.events)
+    understood = understood.with_times(event_range(event, moment) for event, moment in told if moment is not None)
     best = index.search(
         query if use_words else None,
         vector,
-        wanted=Wanted(
-            kinds=frozenset(request.kinds),
-            since=request.since,
-            until=_earliest(request.until, request.as_of),
-            filter=part,
-            passed_over=passed_over,
-        ),
+        wanted=wanted,
         understood=understood,
         limit=request.limit,
     )

@@ -6,10 +6,11 @@ wants a bound gives `since` and `until`.
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
+from memory.event_times import Event, find_events
 from memory.time_expressions import TimeRange, find_times
 from shared.memory_messages import Role
 
@@ -62,19 +63,26 @@ _OF_THE_ASSISTANT: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Understood:
-    """`speakers` are as they stand in the index, `roles` whom "I" and "you" stand for."""
+    """`speakers` are as they stand in the index, `roles` whom "I" and "you" stand for. `events` are times that only a memory
+    knows."""
 
     times: tuple[TimeRange, ...]
     speakers: frozenset[str]
     roles: frozenset[Role]
+    events: tuple[Event, ...] = ()
+
+    def with_times(self, others: Iterable[TimeRange]) -> "Understood":
+        return replace(self, times=(*self.times, *others))
 
 
 def understand(query: str, *, now: datetime, oldest: datetime | None, speakers: Iterable[str]) -> Understood:
     words = _WORD.findall(query)
+    times = find_times(query, now=now, oldest=oldest)
     return Understood(
-        times=tuple(find_times(query, now=now, oldest=oldest)),
+        times=tuple(times),
         speakers=frozenset(name for name in speakers if _is_named(name, words)),
         roles=_roles(query.lower(), {word.lower() for word in words}),
+        events=tuple(find_events(query, times=times)),
     )
 
 
