@@ -159,8 +159,13 @@ class JobRunner:
         if run is not None:
             run.woken.set()
             return
+        self._begin(job)
+
+    def _begin(self, job: RunningJob, *, after: "asyncio.Task[None] | None" = None) -> None:
+        """`after` is the task that it takes the job over from. There is no moment without a run: who waits for the job would take that
+        for its end."""
         run = self._runs[job.id] = _Run(job, self._feed.progress(job.id))
-        run.task = asyncio.create_task(self._work(run), name=f"job-{job.id}")
+        run.task = asyncio.create_task(self._work(run, after), name=f"job-{job.id}")
         run.task.add_done_callback(partial(self._ended, run))
         self._metrics.unfinished.set(len(self._runs))
 
@@ -179,7 +184,10 @@ class JobRunner:
         if run.woken.is_set() and not task.cancelled():
             self.launch(run.job)
 
-    async def _work(self, run: _Run) -> None:
+    async def _work(self, run: _Run, after: "asyncio.Task[None] | None") -> None:
+        if after is not None:
+            after.cancel()
+            await asyncio.wait({after})
         failures = 0
         while True:
             try:
@@ -284,14 +292,12 @@ class JobRunner:
         # Asked of the runs as they are by now: a job that was taken meanwhile has one, and its lease may be younger than the answer.
         abandoned = await self._jobs.abandoned()
         lost = {job_id for job_id in abandoned if not self._is_alive(job_id)}
-        stuck = [run for job_id in lost if (run := self._runs.pop(job_id, None)) is not None]
-        for run in stuck:
+        orphans = lost - self._runs.keys()
+        for run in [self._runs[job_id] for job_id in lost - orphans]:
             log.warning("job_stuck", job_id=run.job.id, documents=len(run.claimed))
-            if run.task is not None:
-                run.task.cancel()
-        await asyncio.gather(*(run.task for run in stuck if run.task is not None), return_exceptions=True)
-        if lost:
-            await self._launch_again(lost)
+            self._begin(run.job, after=run.task)
+        if orphans:
+            await self._launch_again(orphans)
 
     def _is_alive(self, job_id: str) -> bool:
         run = self._runs.get(job_id)

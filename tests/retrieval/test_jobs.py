@@ -266,3 +266,19 @@ def test_jobs_of_the_first_schema_keep_their_place_in_the_queue(tmp_path: Path) 
     rows = database.execute("SELECT ordinal, status, payload, payload_bytes, attempts FROM job_items ORDER BY ordinal")
     assert rows.fetchall() == [(0, "pending", b"12345", 5, 0), (1, "created", None, 0, 0), (2, "cancelled", None, 0, 0)]
     database.close()
+
+
+async def test_jobs_that_come_while_leases_are_looked_at_are_waited_for_to_their_end(tmp_path: Path) -> None:
+    async with running_retrieval(tmp_path, ingest_lease_s=0.01) as running:
+
+        async def write(writer: int) -> list[str]:
+            ended = []
+            for number in range(40):
+                document = {"id": f"{writer}-{number}", "text": f"text {number} of {writer}"}
+                answer = await running.client.ingest("c", [document], wait=True)
+                ended.append(answer.job.status)
+            return ended
+
+        statuses = await asyncio.gather(*(write(writer) for writer in range(6)))
+
+    assert {status for ended in statuses for status in ended} == {"succeeded"}
