@@ -47,7 +47,7 @@ class RecalledParts:
         """Best first: what was said, without the turns that are `known`, and facts if wanted, each among their own. And whether
         only words were compared."""
         limit = min(_TURNS_MAX, max(_TURNS_MIN, request.max_tokens // _TURN_TOKENS))
-        wanted = RecallRequest(user_id=request.user_id, as_of=request.as_of, limit=limit)
+        wanted = RecallRequest(user_id=request.user_id, as_of=request.as_of, kinds=("turn",), limit=limit)
         about = [msgspec.structs.replace(wanted, kinds=("fact",), limit=_FACTS_MAX)] if with_facts else []
         found, *others = await self._recall.find_each(scope, [wanted, *about], query)
         turns = [hit.item for hit in found.hits if isinstance(hit.item, RecalledTurn)]
