@@ -250,7 +250,7 @@ async def _feed_turns(client: MemoryClient, turns: Sequence[TurnIn], sent: Sent)
 
 
 def _document_mark(index: int) -> str:
-    """A word of no other text, which no stemmer changes and no tokenizer splits."""
+    """A word of no other text, which no stemmer changes."""
     return f"docmark{index:06d}"
 
 
@@ -299,7 +299,8 @@ async def _verify(pair: Pair, sent: Sent, marks: set[str]) -> tuple[list[str], l
 async def _is_document_there(client: RetrievalClient, mark: str, document: DocumentIn) -> bool:
     if await _stored_text(client, document) != document.text:
         return False
-    answer = await client.search(mark, collection=_COLLECTION, mode="lexical", limit=2)
+    # The best one: parts of the mark are in others too, and a turn is also found by the words of those beside it.
+    answer = await client.search(mark, collection=_COLLECTION, mode="lexical", limit=1)
     return [hit.document_id for hit in answer.hits] == [document.id]
 
 
@@ -315,7 +316,7 @@ async def _is_turn_there(
 ) -> bool:
     if stored.get((session, turn.id or "")) != turn.content:
         return False
-    answer = await client.recall(mark, user_id=_USER, mode="lexical", limit=2)
+    answer = await client.recall(mark, user_id=_USER, mode="lexical", limit=1)
     return [(item.session_id, item.id) for item in answer.items] == [(session, turn.id)]
 
 
