@@ -42,7 +42,7 @@ from shared.record_streams import incoming_records, send_records
 from shared.routes import Call, PathId, Records, Reply, Route, Stream
 from shared.settings import ServiceSettings, is_loopback
 from shared.streaming import LAST_EVENT_ID_HEADER, send_events
-from shared.tracing import make_tracer, server_span
+from shared.tracing import server_span
 from shared.wire import convert, decode, encode, media_type, negotiate
 
 REQUEST_ID_HEADER: Final = "X-Request-Id"
@@ -65,11 +65,12 @@ class Server:
     version: str
     authenticator: Authenticator
     metrics: HttpMetrics
-    tracer: Tracer
     # What still stands between the service and being ready; empty when it is.
     readiness: Readiness = field(default=_starting)
     # Needed by services with routes whose bodies are forms.
     forms: FormReader | None = None
+    # Records spans, for whoever exports them.
+    tracer: Tracer | None = None
     draining: bool = False
     in_flight: int = 0
     streams_in_flight: int = 0
@@ -99,7 +100,6 @@ def make_server(settings: ServiceSettings, version: str) -> Server:
             KeyFile(settings.keys_file), service_key=service_key, loopback=is_loopback(settings.host)
         ),
         metrics=HttpMetrics(CollectorRegistry()),
-        tracer=make_tracer(settings.service),
     )
 
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent.parent
 SCRIPT = """
 import sys, logging, structlog
 from shared.logs import configure_logs
-from shared.tracing import make_tracer, server_span
+from shared.tracing import server_span
 configure_logs(service="probe", level="info", style=sys.argv[1])
 log = structlog.get_logger()
 
@@ -24,7 +24,7 @@ def handle(query, authorization):
     raise RuntimeError("no such index")
 
 traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-with structlog.contextvars.bound_contextvars(request_id="r1"), server_span(make_tracer("probe"), "GET /", {"traceparent": traceparent}):
+with structlog.contextvars.bound_contextvars(request_id="r1"), server_span(None, "GET /", {"traceparent": traceparent}):
     query, authorization = "where did ada " + "hide it", "Bearer dpt_1_" + "secret"
     try:
         handle(query, authorization)

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace import Tracer
 
 from shared.client import ServiceClient
 from shared.messages import Info
-from shared.tracing import inject_trace, make_tracer, server_span
+from shared.tracing import inject_trace, server_span
 from shared.wire import MSGPACK, encode
 from tests.harness import serving
 from tests.shared.probe import Probe, ask, running_probe
@@ -88,9 +90,20 @@ async def test_outside_of_a_request_no_trace_is_sent(upstream: Upstream, probe: 
     assert "traceparent" not in upstream.asked[0]
 
 
-def test_a_span_is_the_child_of_the_header_s_whatever_its_case() -> None:
+@pytest.mark.parametrize("tracer", [None, TracerProvider().get_tracer("probe")], ids=["none", "recording"])
+def test_a_span_is_the_child_of_the_header_s_whatever_its_case(tracer: Tracer | None) -> None:
     headers: dict[str, str] = {}
-    with server_span(make_tracer("probe"), "GET /", {"TraceParent": TRACEPARENT}) as span:
+    with server_span(tracer, "GET /", {"TraceParent": TRACEPARENT}) as span:
         inject_trace(headers)
+        assert span.is_recording() == (tracer is not None)
 
     assert traceparent(headers) == (TRACE, f"{span.get_span_context().span_id:016x}")
+
+
+@pytest.mark.parametrize(("given", "flags"), [(TRACEPARENT, "01"), (f"00-{TRACE}-{PARENT}-00", "00"), ("", "01")])
+def test_what_a_caller_does_not_sample_is_passed_on_so(given: str, flags: str) -> None:
+    headers: dict[str, str] = {}
+    with server_span(None, "GET /", {"traceparent": given}):
+        inject_trace(headers)
+
+    assert headers["traceparent"].endswith(f"-{flags}")
