@@ -7,16 +7,16 @@ digest of an id that is easy to guess can be guessed, as with any digest.
 import hashlib
 import sqlite3
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final, Literal
 
 import msgspec
 
-from memory.store import stored_time
 from shared.database import Database
 from shared.forgetting_messages import AuditEntry, AuditQuery, AuditScope
 from shared.memory_messages import EraseReport
 from shared.paging import Page, number_of, page_of
+from shared.sql_values import inserted_key, now_stored
 
 Action = Literal["forget", "retain"]
 
@@ -37,13 +37,11 @@ def record_erasure(
     report: EraseReport,
 ) -> int:
     """Its key. Not settled: the bytes are not looked for yet."""
-    key = connection.execute(
+    cursor = connection.execute(
         "INSERT INTO audit (at, tenant, key_id, action, scope, report) VALUES (?, ?, ?, ?, ?, ?)",
-        (stored_time(datetime.now(UTC)), tenant, key_id, action, _text(scope), _text(report)),
-    ).lastrowid
-    if key is None:  # an INSERT that did not raise has one
-        raise AssertionError(scope)
-    return key
+        (now_stored(), tenant, key_id, action, _text(scope), _text(report)),
+    )
+    return inserted_key(cursor)
 
 
 class Audit:

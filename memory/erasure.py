@@ -6,11 +6,9 @@ it is made anew from what remains, or goes when nothing does. So no summary says
 """
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
-
-import msgspec
 
 from memory.coverage import Covered
 from memory.erased import add_erased
@@ -22,6 +20,7 @@ from memory.span_making import span_of_spans, span_of_turns, tokens_of_spans, to
 from memory.span_text import Composed, compose, merge
 from memory.spans import Source, insert_span, read_source, read_stored, session_problems
 from memory.summaries import EXTRACTIVE
+from shared.sql_values import listed
 
 _KINDS: Final = ("turn", "span", "fact")
 _LISTED: Final = "IN (SELECT value FROM json_each(?))"
@@ -102,18 +101,18 @@ def erase(connection: sqlite3.Connection, plan: Plan, *, share: float, prepared:
     """Does what was planned in this very transaction."""
     erase_facts(connection, plan.facts)
     for kind in _KINDS:
-        listed = _encoded(plan.keys(kind))
+        keys = listed(plan.keys(kind))
         for table in ("vectors", "pending"):
-            connection.execute(f"DELETE FROM {table} WHERE item_kind = ? AND item_id {_LISTED}", (kind, listed))
+            connection.execute(f"DELETE FROM {table} WHERE item_kind = ? AND item_id {_LISTED}", (kind, keys))
         # What a projection once followed names users and agents. Whoever has one in memory drops it after the commit.
         connection.execute(
             f"DELETE FROM ops WHERE item_kind = ? AND item_id {_LISTED} AND (session {_LISTED} OR session IS NULL)",
-            (kind, listed, _encoded(list(plan.remakes))),
+            (kind, keys, listed(plan.remakes)),
         )
-    connection.execute(f"DELETE FROM turns WHERE id {_LISTED}", (_encoded(plan.keys("turn")),))
+    connection.execute(f"DELETE FROM turns WHERE id {_LISTED}", (listed(plan.keys("turn")),))
     whole = set(plan.sessions)
     for session, remakes in plan.remakes.items():
-        connection.execute(f"DELETE FROM spans WHERE id {_LISTED}", (_encoded(remakes.gone),))
+        connection.execute(f"DELETE FROM spans WHERE id {_LISTED}", (listed(remakes.gone),))
         if session in whole:
             connection.execute("DELETE FROM ops WHERE session = ?", (session,))
             continue
@@ -125,7 +124,7 @@ def erase(connection: sqlite3.Connection, plan: Plan, *, share: float, prepared:
             "WHERE t.session = sessions.id AND t.seq >= sessions.tail_from) WHERE id = ?",
             (session,),
         )
-    connection.execute(f"DELETE FROM sessions WHERE id {_LISTED}", (_encoded(plan.sessions),))
+    connection.execute(f"DELETE FROM sessions WHERE id {_LISTED}", (listed(plan.sessions),))
 
 
 def left_of(connection: sqlite3.Connection, plan: Plan) -> int:
@@ -162,7 +161,7 @@ def bytes_of(connection: sqlite3.Connection, plan: Plan) -> list[bytes]:
     return [
         row[0].encode() if isinstance(row[0], str) else row[0]
         for columns, keys in wanted
-        for row in connection.execute(f"SELECT {columns} {_LISTED}", (_encoded(keys),))
+        for row in connection.execute(f"SELECT {columns} {_LISTED}", (listed(keys),))
     ]
 
 
@@ -187,18 +186,18 @@ def _sessions(
     if not selection.drops_emptied:
         return []
     counted = connection.execute(
-        f"SELECT session, count(*) FROM turns WHERE session {_LISTED} GROUP BY session", (_encoded(list(turns)),)
+        f"SELECT session, count(*) FROM turns WHERE session {_LISTED} GROUP BY session", (listed(list(turns)),)
     )
     return [session for session, count in counted if count == len(turns[session])]
 
 
 def _facts(connection: sqlite3.Connection, selection: Selection, turns: Mapping[int, Mapping[int, int]]) -> list[int]:
     """Those that are meant, and those that came from nothing else than these turns."""
-    listed = _encoded([key for each in turns.values() for key in each.values()])
+    keys = listed([key for each in turns.values() for key in each.values()])
     found = connection.execute(
         f"SELECT DISTINCT d.fact FROM fact_sources d JOIN facts f ON f.id = d.fact WHERE f.derived AND d.turn {_LISTED} "
         f"AND NOT EXISTS (SELECT 1 FROM fact_sources o WHERE o.fact = d.fact AND o.turn NOT {_LISTED})",
-        (listed, listed),
+        (keys, keys),
     ).fetchall()
     if meant := selection.of_facts():
         found += connection.execute(f"SELECT f.id FROM facts f WHERE {meant[0]}", meant[1]).fetchall()
@@ -218,7 +217,7 @@ def _standing(connection: sqlite3.Connection, session: int, keys: Sequence[int])
     """The spans by these keys, lowest level first."""
     rows = connection.execute(
         f"SELECT id, level, first_seq, last_seq, parent FROM spans WHERE session = ? AND id {_LISTED} ORDER BY level, first_seq",
-        (session, _encoded(keys)),
+        (session, listed(keys)),
     )
     return [_covered(row) for row in rows]
 
@@ -241,15 +240,15 @@ def _remake(
         made = span_of_spans(children, merged, EXTRACTIVE)
     connection.execute("DELETE FROM spans WHERE id = ?", (old.id,))
     key = insert_span(connection, session, made)
-    connection.execute(f"UPDATE spans SET parent = ? WHERE id {_LISTED}", (key, _encoded(made.children)))
+    connection.execute(f"UPDATE spans SET parent = ? WHERE id {_LISTED}", (key, listed(made.children)))
     connection.execute("UPDATE spans SET parent = ? WHERE id = ?", (old.parent, key))
 
 
 def _owners(connection: sqlite3.Connection, sessions: Sequence[int], facts: Sequence[int]) -> Owners:
     rows = connection.execute(
-        f"SELECT user_id, agent_id FROM sessions WHERE id {_LISTED}", (_encoded(sessions),)
+        f"SELECT user_id, agent_id FROM sessions WHERE id {_LISTED}", (listed(sessions),)
     ).fetchall()
-    rows += connection.execute(f"SELECT user_id, NULL FROM facts WHERE id {_LISTED}", (_encoded(facts),)).fetchall()
+    rows += connection.execute(f"SELECT user_id, NULL FROM facts WHERE id {_LISTED}", (listed(facts),)).fetchall()
     return Owners(
         sessions=frozenset(sessions),
         users=frozenset(row[0] for row in rows if row[0] is not None),
@@ -259,9 +258,5 @@ def _owners(connection: sqlite3.Connection, sessions: Sequence[int], facts: Sequ
 
 def _count(connection: sqlite3.Connection, rows: str, keys: Sequence[int], *values: str) -> int:
     """`rows` are a table and a condition that ends with the column of the keys."""
-    counted: int = connection.execute(f"SELECT count(*) FROM {rows} {_LISTED}", (*values, _encoded(keys))).fetchone()[0]
+    counted: int = connection.execute(f"SELECT count(*) FROM {rows} {_LISTED}", (*values, listed(keys))).fetchone()[0]
     return counted
-
-
-def _encoded(keys: Iterable[int]) -> str:
-    return msgspec.json.encode(list(keys)).decode()

@@ -8,11 +8,12 @@ import msgspec
 from memory.fact_places import drop_from_recall, store_validities
 from memory.fact_rows import FactRow, find_row, replaced_by, rows_where
 from memory.fact_timeline import withdrawn
-from memory.fact_writes import NewFact, activate, insert_fact, line_for, now_stored
+from memory.fact_writes import NewFact, activate, insert_fact, line_for
 from memory.items import record_op
 from memory.store import stored_time
 from shared.errors import Conflict
 from shared.fact_messages import FactIn, FactPatch, FactStatus
+from shared.sql_values import now_stored
 
 
 def change_fact(

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-import msgspec
-
 from memory.fact_rows import HOLDS, NOT_EXPIRED, select_facts
 from memory.records import ItemKey, RecalledFact, Scope
 from memory.store import stored_time
 from shared.database import Database
 from shared.filters import Filter, matches
+from shared.sql_values import listed
 
 _THERE: Final = f"f.tenant = :tenant AND f.user_id = :user_id AND f.status = 'active' AND {HOLDS} AND {NOT_EXPIRED}"
 
@@ -48,7 +47,7 @@ class FactItems:
         """By key. The scope and the moment are asked again, so that an index can never widen them."""
         if not _has_facts(scope):
             return {}
-        values = self._values(scope) | {"ids": msgspec.json.encode(list(item_ids)).decode()}
+        values = self._values(scope) | {"ids": listed(item_ids)}
         condition = f"{_THERE} AND f.id IN (SELECT value FROM json_each(:ids))"
         found = await self.database.read(lambda connection: select_facts(connection, condition, values))
         return {key: RecalledFact(key, fact) for key, fact in found}

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-import msgspec
-
 from memory.fact_timeline import Validity
 from shared.errors import NotFound
 from shared.fact_messages import Fact, FactKind, FactStatus
 from shared.memory_messages import TurnSource
+from shared.sql_values import listed
 
 COLUMNS: Final = (
     "f.id, f.fact_id, f.user_id, f.kind, f.key, f.text, f.status, f.pinned, f.valid_from, f.valid_to, f.expires_at, "
@@ -115,7 +114,7 @@ def select_facts(connection: sqlite3.Connection, rest: str, values: dict[str, An
 
 
 def _sources_of(connection: sqlite3.Connection, facts: Sequence[int]) -> dict[int, list[TurnSource]]:
-    ids = msgspec.json.encode(list(facts)).decode()
+    ids = listed(facts)
     found: dict[int, list[TurnSource]] = {}
     for fact, session_id, turn_id, seq in connection.execute(
         "SELECT c.fact, s.session_id, t.turn_id, t.seq FROM fact_sources c JOIN turns t ON t.id = c.turn "

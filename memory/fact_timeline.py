@@ -31,12 +31,6 @@ class Validity:
         return self.until == self.since
 
 
-def holding(line: Sequence[Validity], moment: str) -> Validity | None:
-    """The fact that holds at `moment`."""
-    held = [each for each in line if each.since <= moment and (each.until is None or moment < each.until)]
-    return held[0] if held else None
-
-
 def placed(line: Sequence[Validity], new: Validity) -> list[Validity]:
     """What changes when a fact comes to the line: its own validity first, and that of the fact that it ends, if any.
 

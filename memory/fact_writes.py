@@ -5,7 +5,6 @@ import sqlite3
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
 import msgspec
 
@@ -88,7 +87,3 @@ def add_sources(connection: sqlite3.Connection, fact: int, turns: Sequence[int])
     connection.executemany(
         "INSERT OR IGNORE INTO fact_sources (fact, turn) VALUES (?, ?)", [(fact, turn) for turn in turns]
     )
-
-
-def now_stored() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds")

@@ -21,7 +21,6 @@ class Found(NamedTuple):
 
 # Longer pieces are data, not names: encoded images, minified code.
 PIECE_CHARACTERS_MAX: Final = 300
-_URL_CHARACTERS_MAX: Final = 2000
 _SCHEME_CHARACTERS_MAX: Final = 16
 _PIECES_REMEMBERED: Final = 20_000
 

@@ -14,6 +14,7 @@ from memory.items import record_op
 from memory.store import stored_time
 from shared.fact_messages import FactTurn
 from shared.memory_records import ExportedFact
+from shared.sql_values import inserted_key
 from shared.tokens import estimate_tokens
 from shared.vectors import Vector
 
@@ -104,7 +105,7 @@ class ImportFacts:
         return int(found[0])
 
     def _insert(self, connection: sqlite3.Connection, fact: ExportedFact) -> int:
-        return _inserted(
+        return inserted_key(
             connection.execute(
                 "INSERT INTO facts (tenant, user_id, fact_id, kind, key, text, status, pinned, valid_from, valid_to, "
                 "expires_at, origin, derived, content_hash, text_hash, line, tokens, created_at, updated_at) "
@@ -138,9 +139,3 @@ def _replace(connection: sqlite3.Connection, keys: Iterable[int], next_key: int)
     connection.executemany(
         "UPDATE facts SET replaced_by = ? WHERE id = ? AND replaced_by IS NULL", [(next_key, key) for key in keys]
     )
-
-
-def _inserted(cursor: sqlite3.Cursor) -> int:
-    if cursor.lastrowid is None:  # an INSERT that did not raise has one
-        raise AssertionError(cursor)
-    return cursor.lastrowid

@@ -22,6 +22,7 @@ from memory.store import stored_time
 from memory.turn_writes import INSERT_TURN, content_hash
 from shared.memory_messages import RecallKind
 from shared.memory_records import ExportedSession, ExportedSpan, ExportedTurn
+from shared.sql_values import inserted_key
 from shared.tokens import estimate_tokens
 
 # What of a session is recalled.
@@ -73,7 +74,7 @@ class ImportSessions:
         return True, vectors
 
     def _insert(self, connection: sqlite3.Connection, session: ExportedSession) -> int:
-        return _inserted(
+        return inserted_key(
             connection.execute(
                 "INSERT INTO sessions (tenant, session_id, user_id, agent_id, title, policy, metadata, last_seq, tail_from, "
                 "created_at, updated_at, retain_days_max, retain_turns_max) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -112,7 +113,7 @@ def _compare_turns(connection: sqlite3.Connection, session: int, parts: SessionP
 def _insert_turn(connection: sqlite3.Connection, session: int, turn: ExportedTurn, model: str) -> int:
     """How many vectors came with it. Raises Refused."""
     try:
-        key = _inserted(
+        key = inserted_key(
             connection.execute(
                 INSERT_TURN,
                 (
@@ -158,7 +159,7 @@ def _insert_spans(connection: sqlite3.Connection, session: int, parts: SessionPa
 def _insert_span(connection: sqlite3.Connection, session: int, span: ExportedSpan) -> int:
     # Names of spans are given out over all tenants: one that is taken says nothing of whose it is.
     is_taken = connection.execute("SELECT 1 FROM spans WHERE span_id = ?", (span.id,)).fetchone() is not None
-    return _inserted(
+    return inserted_key(
         connection.execute(
             "INSERT INTO spans (session, span_id, level, first_seq, last_seq, since, until, text, ledger, tokens, "
             "source_tokens, turns, summarizer, source_hash, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -229,12 +230,6 @@ def _check(connection: sqlite3.Connection, key: int, session: ExportedSession) -
     for row in rows:
         if row[1] == 0 and read_source(connection, key, row[2], row[3]).hash != row[5]:
             raise Refused(f"the span from turn {row[2]} to {row[3]} was made from other turns")
-
-
-def _inserted(cursor: sqlite3.Cursor) -> int:
-    if cursor.lastrowid is None:  # an INSERT that did not raise has one
-        raise AssertionError(cursor)
-    return cursor.lastrowid
 
 
 def _hash(turn: ExportedTurn) -> bytes:

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal
 
-import msgspec
-
 from memory.records import IndexedItem, ItemKey, Scope, speaker_of
 from shared.memory_messages import RecallKind
+from shared.sql_values import listed
 
 Op = Literal["add", "remove", "vector"]
 
@@ -105,7 +104,7 @@ def _read(connection: sqlite3.Connection, model: str, kind: RecallKind, ids: Seq
         f"{source.created_at}, {source.metadata}, v.vector FROM {source.rows} "
         f"LEFT JOIN vectors v ON v.item_kind = ? AND v.item_id = {source.id} AND v.model = ? "
         f"WHERE {source.id} IN (SELECT value FROM json_each(?)) ORDER BY {source.id}",
-        (kind, model, msgspec.json.encode(ids).decode()),
+        (kind, model, listed(ids)),
     )
     return [
         IndexedItem(

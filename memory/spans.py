@@ -5,7 +5,7 @@ import sqlite3
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 import msgspec
@@ -24,6 +24,7 @@ from shared.errors import NotFound
 from shared.filters import Filter, matches
 from shared.memory_messages import Span, SpansQuery, Summarizer, Turn, TurnsQuery
 from shared.paging import Page, number_of, page_of
+from shared.sql_values import inserted_key, listed, now_stored
 from shared.tokens import estimate_tokens
 
 _SPAN: Final = (
@@ -139,16 +140,16 @@ class Spans:
         """Stores a span above its children. False, with nothing changed, where one of them is gone or stands in another."""
 
         def unit(connection: sqlite3.Connection) -> bool:
-            listed = msgspec.json.encode(list(made.children)).decode()
+            children = listed(made.children)
             free = connection.execute(
                 "SELECT count(*) FROM spans WHERE session = ? AND parent IS NULL AND id IN (SELECT value FROM json_each(?))",
-                (session, listed),
+                (session, children),
             ).fetchone()[0]
             if free != len(made.children):
                 return False
             key = insert_span(connection, session, made)
             connection.execute(
-                "UPDATE spans SET parent = ? WHERE id IN (SELECT value FROM json_each(?))", (key, listed)
+                "UPDATE spans SET parent = ? WHERE id IN (SELECT value FROM json_each(?))", (key, children)
             )
             return True
 
@@ -185,7 +186,7 @@ class Spans:
 
     async def over(self, places: Sequence[tuple[int, int]], *, as_of: datetime | None) -> dict[tuple[int, int], Span]:
         """The span of level 0 that stands for each turn, by session and number; none for what was not folded by then."""
-        listed, moment = msgspec.json.encode(list(places)).decode(), stored_time(as_of) or FOREVER
+        wanted, moment = listed(places), stored_time(as_of) or FOREVER
 
         def unit(connection: sqlite3.Connection) -> dict[tuple[int, int], Span]:
             rows = connection.execute(
@@ -193,7 +194,7 @@ class Spans:
                 "FROM json_each(?) j CROSS JOIN spans p ON p.session = json_extract(j.value, '$[0]') AND p.level = 0 "
                 "AND json_extract(j.value, '$[1]') BETWEEN p.first_seq AND p.last_seq "
                 "JOIN sessions s ON s.id = p.session WHERE p.until <= ?",
-                (listed, moment),
+                (wanted, moment),
             )
             return {(row[-2], row[-1]): _span(row) for row in rows}
 
@@ -201,7 +202,7 @@ class Spans:
 
     async def recalled(self, scope: Scope, item_ids: Sequence[int]) -> dict[int, RecalledSpan]:
         """Spans by key, of those that belong to the scope."""
-        ids = msgspec.json.encode(list(item_ids)).decode()
+        ids = listed(item_ids)
         return {
             each.id: each
             for each in await self._recalled(
@@ -320,7 +321,7 @@ def read_source(
 
 def insert_span(connection: sqlite3.Connection, session: int, made: NewSpan) -> int:
     """Its key."""
-    key = connection.execute(
+    cursor = connection.execute(
         "INSERT INTO spans (session, span_id, level, first_seq, last_seq, since, until, text, ledger, tokens, source_tokens, "
         "turns, summarizer, source_hash, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
@@ -332,17 +333,16 @@ def insert_span(connection: sqlite3.Connection, session: int, made: NewSpan) -> 
             stored_time(made.since),
             stored_time(made.until),
             made.composed.text,
-            msgspec.json.encode(list(made.composed.ledger)).decode(),
+            listed(made.composed.ledger),
             estimate_tokens(render(made.composed.text, made.composed.ledger)),
             made.source_tokens,
             made.turns,
             made.summarizer,
             made.source_hash,
-            stored_time(datetime.now(UTC)),
+            now_stored(),
         ),
-    ).lastrowid
-    if key is None:  # an INSERT that did not raise has one
-        raise AssertionError(made)
+    )
+    key = inserted_key(cursor)
     enter_item(connection, "span", key)
     return key
 

@@ -26,6 +26,7 @@ from shared.memory_messages import (
     TurnsQuery,
 )
 from shared.paging import Page, number_of, page_of
+from shared.sql_values import now_stored
 
 SESSION_COLUMNS = "id, tenant, session_id, user_id, agent_id, policy"
 # Sorts behind every stored time.
@@ -55,7 +56,7 @@ class Store:
                     "UPDATE sessions SET retain_days_max = ?, retain_turns_max = ? WHERE id = ?",
                     (spec.retention.days_max, spec.retention.turns_max, row.id),
                 )
-            connection.execute("UPDATE sessions SET updated_at = ? WHERE id = ?", (_now(), row.id))
+            connection.execute("UPDATE sessions SET updated_at = ? WHERE id = ?", (now_stored(), row.id))
             return _describe(connection, row.id)
 
         return await self.database.write(unit)
@@ -91,7 +92,7 @@ class Store:
             last_seq, tail_tokens = connection.execute(
                 "SELECT last_seq, tail_tokens FROM sessions WHERE id = ?", (row.id,)
             ).fetchone()
-            now = _now()
+            now = now_stored()
             moments = [stored_time(turn.created_at) or now for turn in request.turns]
             appended = append_turns(connection, row, last_seq, request.turns, moments=moments, now=now)
             tail_tokens += appended.tokens
@@ -152,7 +153,7 @@ def _open_session(
     try:
         row = _find_session(connection, tenant, session_id, None)
     except NotFound:
-        now = _now()
+        now = now_stored()
         connection.execute(
             "INSERT INTO sessions (tenant, session_id, user_id, agent_id, title, policy, metadata, created_at, updated_at) "
             "VALUES (?, ?, ?, ?, '', ?, '{}', ?, ?)",
@@ -243,7 +244,3 @@ def stored_time(moment: datetime | None) -> str | None:
     except OverflowError:  # the first or last day of the calendar, in a zone beyond it
         edge = datetime.min if moment.year == 1 else datetime.max  # noqa: DTZ901 - the zone is added below
         return edge.replace(tzinfo=UTC).isoformat(timespec="microseconds")
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds")

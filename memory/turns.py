@@ -13,6 +13,7 @@ from memory.store import TURN_COLUMNS, stored_time, turn_of
 from shared.database import Database
 from shared.filters import Filter, matches
 from shared.memory_messages import Turn
+from shared.sql_values import listed
 
 _RECALLED = (
     "SELECT t.id, t.session, s.session_id, t.turn_id, t.seq, t.role, t.name, t.content, t.created_at, t.metadata "
@@ -43,7 +44,7 @@ class Turns:
 
     async def recalled(self, scope: Scope, item_ids: Sequence[int]) -> dict[int, RecalledTurn]:
         """Turns by key. The scope is asked again, so that an index can never widen it."""
-        ids = msgspec.json.encode(list(item_ids)).decode()
+        ids = listed(item_ids)
 
         def unit(connection: sqlite3.Connection) -> dict[int, RecalledTurn]:
             condition, values = scope_condition(scope, "s.")

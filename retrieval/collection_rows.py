@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 import msgspec
 
@@ -18,6 +18,7 @@ from shared.retrieval_messages import (
     Fusion,
     Language,
 )
+from shared.sql_values import now_stored
 
 COLLECTION_COLUMNS = (
     "id, tenant, name, model, chunking, fusion, language, description, created_at, "
@@ -44,7 +45,7 @@ def put_collection(
                 msgspec.json.encode(spec.fusion or Fusion()).decode(),
                 spec.language or LANGUAGE_DEFAULT,
                 spec.description or "",
-                _now(),
+                now_stored(),
             ),
         )
     else:
@@ -145,7 +146,3 @@ def describe(connection: sqlite3.Connection, row: CollectionRow) -> Collection:
         created_at=row.created_at,
         reindex=reindex_of_collection(connection, row, chunks),
     )
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds")

@@ -2,7 +2,6 @@
 
 import sqlite3
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 
 import msgspec
 
@@ -10,6 +9,7 @@ from retrieval.collection_rows import current_row
 from retrieval.fields import field_rows
 from retrieval.records import CollectionRow, Item, Outcome, Piece, PreparedDocument
 from shared.errors import DiptychError
+from shared.sql_values import now_stored
 
 
 class ModelsChanged(DiptychError):
@@ -28,7 +28,7 @@ def commit_document(
     `vectors` are by model, in the order of the pieces. Raises ModelsChanged.
     """
     kept = _vectors_to_keep(connection, item.collection, vectors)
-    now, sent = _now(), item.document
+    now, sent = now_stored(), item.document
     found = connection.execute(
         "SELECT accepted, created_at FROM documents WHERE collection_id = ? AND document_id = ?",
         (item.collection.id, item.document_id),
@@ -151,7 +151,3 @@ def _remove_document(connection: sqlite3.Connection, collection_id: int, documen
         key,
     )
     return connection.execute("DELETE FROM documents WHERE collection_id = ? AND document_id = ?", key).rowcount
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds")

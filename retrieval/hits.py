@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 
 from shared.retrieval_messages import Hit, LegScores
+from shared.sql_values import listed
 from shared.vectors import Float32Array
 
 Row = tuple[Any, ...]
@@ -29,7 +30,7 @@ def hit_rows(connection: sqlite3.Connection, chunk_ids: Iterable[int]) -> dict[i
         "SELECT c.id, d.document_id, n.name, c.text, d.title, d.uri, c.headings, c.start, c.stop, d.metadata, c.page, "
         "c.context FROM json_each(?) wanted JOIN chunks c ON c.id = wanted.value JOIN documents d ON d.id = c.document "
         "JOIN collections n ON n.id = c.collection_id",
-        (_listed(chunk_ids),),
+        (listed(chunk_ids),),
     )
     return {row[0]: row[1:] for row in rows}
 
@@ -59,7 +60,7 @@ def read_texts(connection: sqlite3.Connection, chunk_ids: Iterable[int]) -> dict
     rows = connection.execute(
         "SELECT c.id, d.title, c.headings, c.context, c.text FROM json_each(?) wanted JOIN chunks c ON c.id = wanted.value "
         "JOIN documents d ON d.id = c.document ORDER BY wanted.key",
-        (_listed(chunk_ids),),
+        (listed(chunk_ids),),
     )
     return {
         chunk_id: _whole_text(title, msgspec.json.decode(headings), context, text)
@@ -75,7 +76,7 @@ def _whole_text(title: str, headings: Sequence[str], context: str, text: str) ->
 def read_documents(connection: sqlite3.Connection, chunk_ids: Iterable[int]) -> dict[int, int]:
     """The row of each chunk's document; a chunk that is gone is left out."""
     rows = connection.execute(
-        "SELECT c.id, c.document FROM json_each(?) wanted JOIN chunks c ON c.id = wanted.value", (_listed(chunk_ids),)
+        "SELECT c.id, c.document FROM json_each(?) wanted JOIN chunks c ON c.id = wanted.value", (listed(chunk_ids),)
     )
     return dict(rows.fetchall())
 
@@ -85,13 +86,9 @@ def read_vectors(connection: sqlite3.Connection, chunk_ids: Iterable[int]) -> di
     rows = connection.execute(
         "SELECT c.id, v.model, v.vector FROM json_each(?) wanted JOIN chunks c ON c.id = wanted.value "
         "JOIN collections n ON n.id = c.collection_id JOIN vectors v ON v.chunk_id = c.id AND v.model = n.model",
-        (_listed(chunk_ids),),
+        (listed(chunk_ids),),
     )
     return {
         chunk_id: (model, np.frombuffer(vector, dtype="<f4").astype(np.float32, copy=False))
         for chunk_id, model, vector in rows
     }
-
-
-def _listed(chunk_ids: Iterable[int]) -> str:
-    return msgspec.json.encode(list(chunk_ids)).decode()

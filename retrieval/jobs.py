@@ -30,6 +30,7 @@ from shared.retrieval_messages import (
     JobKind,
     JobStatus,
 )
+from shared.sql_values import inserted_key
 
 _ERRORS_SHOWN_MAX = 100
 _JOB = "accepted, id, kind, collection, status, total, created_at, updated_at"
@@ -78,13 +79,12 @@ class Jobs:
             self._refuse_excess(connection, Amount(len(payloads), sum(map(len, payloads))))
             row = put_collection(connection, tenant, collection, CollectionSpec(), model)
             job_id, now = uuid.uuid4().hex, _now()
-            accepted = connection.execute(
+            cursor = connection.execute(
                 "INSERT INTO jobs (id, tenant, collection_id, collection, kind, status, total, created_at, updated_at) "
                 "VALUES (?, ?, ?, ?, 'ingest', 'queued', ?, ?, ?)",
                 (job_id, row.tenant, row.id, row.name, len(documents), now, now),
-            ).lastrowid
-            if accepted is None:  # an INSERT that did not raise has made a row
-                raise AssertionError(job_id)
+            )
+            accepted = inserted_key(cursor)
             connection.executemany(
                 "INSERT INTO job_items (job, ordinal, document_id, payload, payload_bytes, status) "
                 "VALUES (?, ?, ?, ?, ?, 'pending')",

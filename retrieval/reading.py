@@ -10,6 +10,7 @@ import msgspec
 from retrieval.hits import hit_of, hit_rows
 from retrieval.packing import CUT_TOKENS_MIN, Part, Passage, beginning_within, pack
 from shared.retrieval_messages import Hit, LegScores
+from shared.sql_values import listed
 from shared.tokens import estimate_tokens
 
 # Chunks looked at on each side of a hit. Eight of 200 tokens are two pages, more than one place deserves of an answer.
@@ -31,7 +32,7 @@ def packed_hits(
     """Passages that together cost no more than `max_tokens`, text and context; a chunk that is gone is left out."""
     rows = connection.execute(
         f"SELECT {_PART} FROM json_each(?) wanted JOIN chunks c ON c.id = wanted.value",
-        (_json([chunk_id for chunk_id, _ in scored]),),
+        (listed([chunk_id for chunk_id, _ in scored]),),
     )
     chunks = {row[0]: _chunk(row) for row in rows}
 
@@ -85,7 +86,7 @@ def _text(connection: sqlite3.Connection, passage: Passage, first: _Chunk) -> st
 
 
 def _around(connection: sqlite3.Connection, parts: Sequence[Part]) -> Iterator[_Chunk]:
-    wanted = _json([part.chunk_id for part in parts])
+    wanted = listed([part.chunk_id for part in parts])
     rows = connection.execute(
         f"SELECT DISTINCT {_PART} FROM json_each(?) wanted JOIN chunks h ON h.id = wanted.value "
         "JOIN chunks c ON c.document = h.document AND c.ordinal BETWEEN h.ordinal - ? AND h.ordinal + ?",
@@ -106,7 +107,3 @@ def _chunk(row: tuple[int, int, int, int, int, str, str, str]) -> _Chunk:
         cost=estimate_tokens(context) + estimate_tokens(text),
     )
     return _Chunk(part, context, text)
-
-
-def _json(ids: Sequence[int]) -> str:
-    return msgspec.json.encode(ids).decode()

@@ -19,6 +19,7 @@ from retrieval.job_items import RunningJob
 from retrieval.records import CollectionRow
 from shared.database import Database
 from shared.errors import Conflict
+from shared.sql_values import inserted_key
 
 # One unit of deleting holds the writer for a few milliseconds.
 _DELETED_PER_UNIT: Final = 2000
@@ -310,13 +311,12 @@ def _unfinished(connection: sqlite3.Connection, collection_id: int) -> list[tupl
 def _insert_job(connection: sqlite3.Connection, row: CollectionRow, model: str, *, flip: bool) -> RunningJob:
     job_id, now = uuid.uuid4().hex, _now()
     (total,) = connection.execute("SELECT count(*) FROM chunks WHERE collection_id = ?", (row.id,)).fetchone()
-    accepted = connection.execute(
+    cursor = connection.execute(
         "INSERT INTO jobs (id, tenant, collection_id, collection, kind, status, total, created_at, updated_at) "
         "VALUES (?, ?, ?, ?, 'reindex', 'queued', ?, ?, ?)",
         (job_id, row.tenant, row.id, row.name, total, now, now),
-    ).lastrowid
-    if accepted is None:  # an INSERT that did not raise has made a row
-        raise AssertionError(job_id)
+    )
+    accepted = inserted_key(cursor)
     connection.execute(
         "INSERT INTO reindexes (job, collection_id, model, flip) VALUES (?, ?, ?, ?)", (accepted, row.id, model, flip)
     )

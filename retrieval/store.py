@@ -6,7 +6,7 @@ found through the tenant, so that nothing crosses between tenants.
 
 import sqlite3
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 import msgspec
 
@@ -33,6 +33,7 @@ from shared.retrieval_messages import (
     Document,
     DocumentInfo,
 )
+from shared.sql_values import listed, now_stored
 
 _DOCUMENT = (
     "d.document_id, c.name, d.title, d.uri, d.content_type, d.metadata, d.created_at, d.updated_at, length(d.text), "
@@ -109,7 +110,7 @@ class Store:
         """Takes everything in it along, unfinished jobs too."""
 
         def unit(connection: sqlite3.Connection) -> None:
-            now = _now()
+            now = now_stored()
             connection.execute(
                 "UPDATE jobs SET status = 'cancelled', updated_at = ? "
                 "WHERE collection_id = ? AND status IN ('queued', 'running')",
@@ -183,7 +184,7 @@ class Store:
         writes that were accepted after `accepted_until`."""
 
         def unit(connection: sqlite3.Connection) -> int:
-            wanted = msgspec.json.encode(documents).decode()
+            wanted = listed(documents)
             found = connection.execute(
                 "SELECT d.document_id FROM json_each(?) wanted JOIN documents d ON d.id = wanted.value "
                 "WHERE d.collection_id = ?",
@@ -235,7 +236,3 @@ def _document_info(row: tuple[str, ...]) -> DocumentInfo:
         characters=int(row[8]),
         chunks=int(row[9]),
     )
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds")

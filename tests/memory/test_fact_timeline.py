@@ -1,13 +1,20 @@
 """The time line of a key against a calendar that is painted day by day."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memory.fact_timeline import Validity, erased, holding, line_problems, placed, withdrawn
+from memory.fact_timeline import Validity, erased, line_problems, placed, withdrawn
 
 DAYS = 8
+
+
+def holding(line: Sequence[Validity], moment: str) -> Validity | None:
+    """The fact that holds at `moment`."""
+    held = [each for each in line if each.since <= moment and (each.until is None or moment < each.until)]
+    return held[0] if held else None
 
 
 @dataclass(slots=True)
