@@ -62,9 +62,13 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     scopes: frozenset[str]
     key_id: str | None = None
 
+    def may(self, scope: Scope) -> bool:
+        """`admin` implies the others, within the key's tenant."""
+        return scope in self.scopes or "admin" in self.scopes
+
     def require(self, scope: Scope) -> None:
-        """`admin` implies the others, within the key's tenant. Raises Forbidden naming the scope."""
-        if scope not in self.scopes and "admin" not in self.scopes:
+        """Raises Forbidden naming the scope."""
+        if not self.may(scope):
             raise Forbidden(f"this key lacks the scope {scope!r}; it has {', '.join(sorted(self.scopes)) or 'none'}")
 
 

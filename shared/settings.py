@@ -79,6 +79,18 @@ class ServiceSettings(BaseSettings):
         description="SQLite connections for reading, each a thread; searches run on them. More than cores only cost memory.",
     )
 
+    mcp_hosts: Names = Field(
+        (),
+        description="Names besides its own machine's under which /mcp answers (Host), with commas. Others are refused: a "
+        "page in a browser may have been made to point here.",
+    )
+    mcp_origins: Names = Field(
+        (), description="Origins of web pages that may call /mcp, as browsers send them, with commas."
+    )
+    mcp_read_only: bool = Field(
+        False, description="Offer agents only tools that change nothing, whatever their key may do over HTTP."
+    )
+
     @classmethod
     def settings_customise_sources(
         cls,
