@@ -1,11 +1,13 @@
 """memory's tools over MCP: an agent's day with the official client, in both eras of the protocol."""
 
+import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
 import pytest
+from mcp.types import ResourceTemplateReference
 
 from memory.agents.catalogue import CATALOGUE, TOOLS
 from shared.mcp.schemas import schema_of
@@ -49,7 +51,7 @@ class TestCatalogue:
         ]
         tokens = sum(estimate_tokens(msgspec.json.encode(each).decode()) for each in seen)
         with capsys.disabled():
-            print(f"\nmemory's catalogue: {len(TOOLS)} tools, {tokens} tokens")
+            sys.stdout.write(f"\nmemory's catalogue: {len(TOOLS)} tools, {tokens} tokens\n")
         assert tokens <= 1200
 
     def test_instructions_are_short(self) -> None:
@@ -403,8 +405,6 @@ def _messages(count: int, *, words: int = 0) -> list[dict[str, str]]:
 
 
 async def _completed(agent: Agent, typed: str) -> list[str]:
-    from mcp.types import ResourceTemplateReference
-
     reference = ResourceTemplateReference(type="ref/resource", uri="session://{session_id}")
     result = await agent.client.complete(reference, {"name": "session_id", "value": typed})
     return result.completion.values
