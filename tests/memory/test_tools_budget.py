@@ -4,6 +4,7 @@ import random
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 import pytest
@@ -11,7 +12,7 @@ from mcp.types import CallToolResult
 
 from shared.fact_messages import FactIn
 from shared.mcp.budget import CHARACTERS_MAX
-from shared.memory_messages import AppendRequest, TurnIn
+from shared.memory_messages import AppendRequest, FactKind, TurnIn
 from shared.tokens import estimate_tokens
 from tests.harness import RunningMemory, running_memory
 from tests.memory.agents import Agent, agent_at, text_of
@@ -34,7 +35,7 @@ async def filled(tmp_path: Path, chance: random.Random) -> AsyncIterator[Running
     async with running_memory(tmp_path) as running:
         service = running.service
         for number in range(60):
-            kind = chance.choice(["fact", "preference", "instruction", "event"])
+            kind = chance.choice(get_args(FactKind))
             fact = FactIn(
                 user_id="local", text=f"{number} {words(chance, 60)}"[:4096], kind=kind, pinned=number % 9 == 0
             )

@@ -25,6 +25,7 @@ from shared.memory_messages import (
     Part,
     Policy,
     Recalled,
+    RecallKind,
     RecallScores,
     Role,
     Session,
@@ -111,7 +112,7 @@ class TestQuoting:
 
 @st.composite
 def hits(draw: st.DrawFn) -> Recalled:
-    kind = draw(st.sampled_from(["turn", "span", "fact"]))
+    kind: RecallKind = draw(st.sampled_from(get_args(RecallKind)))
     of_turn = {"seq": draw(numbers), "role": draw(st.sampled_from(get_args(Role))), "name": draw(st.none() | texts)}
     of_span = {"level": 0, "first_seq": draw(numbers), "last_seq": draw(numbers)}
     of_fact = {"fact_kind": draw(st.sampled_from(get_args(FactKind)))}
