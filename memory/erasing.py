@@ -4,12 +4,13 @@ from memory.audit import Audit, digest_of
 from memory.forgetting import Forgetting, Order
 from memory.retention import RetentionJob, Retentions
 from memory.selection import Selection
-from memory.store import Store, stored_time
+from memory.store import Store
 from shared.errors import invalid
 from shared.forgetting_messages import AuditEntry, AuditQuery, AuditScope, ForgetRequest, TenantRetention
 from shared.keys import Principal
 from shared.memory_messages import EraseReport, Retention
 from shared.paging import Page
+from shared.sql_values import stored_time
 
 
 class Erasing:

@@ -12,11 +12,11 @@ import structlog
 
 from memory.forgetting import Forgetting, Order
 from memory.selection import Selection
-from memory.store import stored_time
 from shared.database import Database
 from shared.errors import ServiceError
 from shared.forgetting_messages import AuditScope
 from shared.memory_messages import Retention
+from shared.sql_values import stored_time
 
 log = structlog.get_logger()
 
