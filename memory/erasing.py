@@ -32,6 +32,12 @@ class Erasing:
         """Raises NotFound."""
         return await self.forget(principal, ForgetRequest(session_id=session_id, dry_run=False))
 
+    async def erase_feedback(self, principal: Principal, key: int) -> EraseReport:
+        selection = Selection(tenant=principal.tenant, feedback=(key,))
+        return await self._forgetting.forget(
+            Order(selection=selection, scope=AuditScope(ids=1), key_id=principal.key_id)
+        )
+
     async def audit_page(self, tenant: str, query: AuditQuery) -> Page[AuditEntry]:
         return await self._audit.page(tenant, query)
 
