@@ -17,6 +17,9 @@ JUDGMENTS_MAX = 1000
 # The highest grade of the usual golden sets. `right` is 1 and `wrong` is 0.
 RELEVANCE_MAX = 3
 
+# What every JSON library can hold.
+CHUNK_ID_MAX = 2**53
+
 Grade = Annotated[int, Meta(ge=0, le=RELEVANCE_MAX, description="0 is wrong, 3 is a perfect answer")]
 Relevance = Grade | Literal["right", "wrong"]
 Comment = Annotated[Text, Meta(max_length=2000)]
@@ -27,7 +30,7 @@ class DocumentJudgment(Request, frozen=True, kw_only=True):
     """Of a whole document, or with `chunk_id` of one of its chunks."""
 
     document_id: Id
-    chunk_id: Annotated[int, Meta(ge=1)] | None = None
+    chunk_id: Annotated[int, Meta(ge=1, le=CHUNK_ID_MAX)] | None = None
     relevance: Relevance
 
 

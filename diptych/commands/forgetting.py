@@ -89,6 +89,6 @@ async def audit(options: Options, user_id: str | None, session_id: str | None) -
 
 def _counts(report: EraseReport) -> str:
     return (
-        f"{report.turns} turns, {report.facts} facts, {report.vectors} vectors, {report.sessions} whole sessions "
-        f"({report.spans_remade} spans made anew)"
+        f"{report.turns} turns, {report.facts} facts, {report.vectors} vectors, {report.feedback} judged queries, "
+        f"{report.sessions} whole sessions ({report.spans_remade} spans made anew)"
     )
