@@ -14,6 +14,12 @@ from shared.fact_messages import (
     FactRecord,
     FactsQuery,
 )
+from shared.feedback_messages import (
+    FeedbackAnswer,
+    RecallFeedbackIn,
+    RecallFeedbackPage,
+    RecallFeedbackQuery,
+)
 from shared.forgetting_messages import AuditPage, AuditQuery, ForgetRequest, TenantRetention
 from shared.memory_messages import (
     AppendAnswer,
@@ -153,6 +159,19 @@ async def extract_facts(service: MemoryService, call: Call[ExtractRequest, None]
     return await service.extract(call.principal.tenant, call.path["session"], call.body)
 
 
+async def add_feedback(service: MemoryService, call: Call[RecallFeedbackIn, None]) -> FeedbackAnswer:
+    return await service.feedback.add(call.principal, call.body)
+
+
+async def list_feedback(service: MemoryService, call: Call[None, RecallFeedbackQuery]) -> RecallFeedbackPage:
+    page = await service.feedback.page(call.principal, call.query)
+    return RecallFeedbackPage(items=page.items, next_cursor=page.next_cursor)
+
+
+async def delete_feedback(service: MemoryService, call: Call[None, None]) -> EraseReport:
+    return await service.erase_feedback(call.principal, call.path["feedback"])
+
+
 def _read(method: str, path: str, summary: str, handler: Any, answer: type, **more: Any) -> Route:
     return Route(
         method=method, path=path, summary=summary, handler=handler, scope="memory:read", answers={200: answer}, **more
@@ -270,4 +289,7 @@ ROUTES = (
         takes_records=MEMORY_RECORDS,
         takes_long=True,
     ),
+    _read("POST", "/v1/feedback", "Judge what a recall found", add_feedback, FeedbackAnswer, body=RecallFeedbackIn),
+    _read("GET", "/v1/feedback", "List what was judged", list_feedback, RecallFeedbackPage, query=RecallFeedbackQuery),
+    _write("DELETE", "/v1/feedback/{feedback}", "Erase a query's judgments", delete_feedback, EraseReport),
 )

@@ -6,7 +6,7 @@ tenants, and what is read belongs to a named user, agent or session.
 
 import sqlite3
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -26,7 +26,7 @@ from shared.memory_messages import (
     TurnsQuery,
 )
 from shared.paging import Page, number_of, page_of
-from shared.sql_values import now_stored
+from shared.sql_values import now_stored, stored_time
 
 SESSION_COLUMNS = "id, tenant, session_id, user_id, agent_id, policy"
 # Sorts behind every stored time.
@@ -245,14 +245,3 @@ def turn_of(row: tuple[str, ...]) -> Turn:
         },
         Turn,
     )
-
-
-def stored_time(moment: datetime | None) -> str | None:
-    """Times are stored in UTC with microseconds always, so that their texts sort as they do."""
-    if moment is None:
-        return None
-    try:
-        return moment.astimezone(UTC).isoformat(timespec="microseconds")
-    except OverflowError:  # the first or last day of the calendar, in a zone beyond it
-        edge = datetime.min if moment.year == 1 else datetime.max  # noqa: DTZ901 - the zone is added below
-        return edge.replace(tzinfo=UTC).isoformat(timespec="microseconds")
