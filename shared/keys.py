@@ -25,7 +25,7 @@ import msgspec
 from msgspec import Meta
 
 from shared.errors import Forbidden, SettingsError, Unauthenticated
-from shared.messages import Answer
+from shared.messages import Answer, Id
 
 Scope = Literal["retrieval:read", "retrieval:write", "memory:read", "memory:write", "memory:approve", "admin"]
 SCOPES: Final[tuple[Scope, ...]] = (
@@ -53,14 +53,17 @@ CREATE TABLE IF NOT EXISTS keys (
     hash BLOB NOT NULL, created_at TEXT NOT NULL, revoked_at TEXT
 )
 """
+# Files of earlier versions have none. Earlier versions go on reading files that have it.
+_ADD_USER = "ALTER TABLE keys ADD COLUMN user_id TEXT"
 
 
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
-    """Who is asking. Everything a request reads or writes belongs to `tenant`."""
+    """Who is asking. Everything a request reads or writes belongs to `tenant`, and all memory to `user_id` where it is given."""
 
     tenant: str
     scopes: frozenset[str]
     key_id: str | None = None
+    user_id: str | None = None
 
     def may(self, scope: Scope) -> bool:
         """`admin` implies the others, within the key's tenant."""
@@ -69,7 +72,8 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     def require(self, scope: Scope) -> None:
         """Raises Forbidden naming the scope."""
         if not self.may(scope):
-            raise Forbidden(f"this key lacks the scope {scope!r}; it has {', '.join(sorted(self.scopes)) or 'none'}")
+            has = ", ".join(sorted(self.scopes)) or "none"
+            raise Forbidden(f"this key lacks the scope {scope!r}; it has {has}", scope=scope)
 
 
 class KeyInfo(Answer, frozen=True, kw_only=True):
@@ -78,6 +82,7 @@ class KeyInfo(Answer, frozen=True, kw_only=True):
     id: str
     tenant: str
     name: str
+    user_id: str | None = None
     scopes: list[str]
     created_at: str
     revoked_at: str | None = None
@@ -97,34 +102,48 @@ class KeyFile:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with closing(self._connect()) as connection:
             connection.execute(_SCHEMA)
+            _add_user(connection)
         path.chmod(0o600)
 
-    def create(self, *, tenant: str, name: str, scopes: Iterable[Scope]) -> tuple[KeyInfo, str]:
-        """The key's description, and the key: the only time it is seen. Raises ValidationError for a bad tenant name."""
+    def create(
+        self, *, tenant: str, name: str, scopes: Iterable[Scope], user_id: str | None = None
+    ) -> tuple[KeyInfo, str]:
+        """The key's description, and the key: the only time it is seen. Raises ValidationError for a bad name of a tenant or
+        user."""
         msgspec.convert(tenant, TenantName)
+        msgspec.convert(user_id, Id | None)
         key_id = secrets.token_hex(6)
         token = f"{_PREFIX}_{key_id}_{secrets.token_urlsafe(32)}"
         info = KeyInfo(
             id=key_id,
             tenant=tenant,
             name=name,
+            user_id=user_id,
             scopes=sorted(set(scopes)),
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         with closing(self._connect()) as connection:
             connection.execute(
-                "INSERT INTO keys (id, tenant, name, scopes, hash, created_at) VALUES (?, ?, ?, ?, ?, ?)",
-                (info.id, info.tenant, info.name, " ".join(info.scopes), _digest(token), info.created_at),
+                "INSERT INTO keys (id, tenant, name, scopes, hash, created_at, user_id) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (info.id, info.tenant, info.name, " ".join(info.scopes), _digest(token), info.created_at, info.user_id),
             )
         return info, token
 
     def list(self) -> list[KeyInfo]:
         with closing(self._connect()) as connection:
             rows = connection.execute(
-                "SELECT id, tenant, name, scopes, created_at, revoked_at FROM keys ORDER BY created_at, id"
+                "SELECT id, tenant, name, scopes, created_at, revoked_at, user_id FROM keys ORDER BY created_at, id"
             ).fetchall()
         return [
-            KeyInfo(id=row[0], tenant=row[1], name=row[2], scopes=row[3].split(), created_at=row[4], revoked_at=row[5])
+            KeyInfo(
+                id=row[0],
+                tenant=row[1],
+                name=row[2],
+                scopes=row[3].split(),
+                created_at=row[4],
+                revoked_at=row[5],
+                user_id=row[6],
+            )
             for row in rows
         ]
 
@@ -139,10 +158,12 @@ class KeyFile:
 
     def load(self) -> dict[str, _StoredKey]:
         with closing(self._connect()) as connection:
-            rows = connection.execute("SELECT id, tenant, scopes, hash, revoked_at FROM keys").fetchall()
+            rows = connection.execute("SELECT id, tenant, scopes, hash, revoked_at, user_id FROM keys").fetchall()
         return {
             row[0]: _StoredKey(
-                Principal(tenant=row[1], scopes=frozenset(row[2].split()), key_id=row[0]), row[3], row[4] is not None
+                Principal(tenant=row[1], scopes=frozenset(row[2].split()), key_id=row[0], user_id=row[5]),
+                row[3],
+                row[4] is not None,
             )
             for row in rows
         }
@@ -204,6 +225,17 @@ class Authenticator:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def _add_user(connection: sqlite3.Connection) -> None:
+    """Of two processes that start at once, one adds it and the other finds it there."""
+    if any(column[1] == "user_id" for column in connection.execute("PRAGMA table_info(keys)")):
+        return
+    try:
+        connection.execute(_ADD_USER)
+    except sqlite3.OperationalError as error:
+        if "duplicate column" not in str(error):
+            raise
 
 
 def bearer_token(authorization: str | None) -> str | None:
