@@ -31,6 +31,7 @@ from shared.retrieval_messages import (
     UploadForm,
 )
 from shared.routes import Call, Reply, Route, Stream
+from shared.users import of_the_tenant
 
 _COLLECTION = "/v1/collections/{collection}"
 _DOCUMENTS = _COLLECTION + "/documents"
@@ -150,6 +151,7 @@ def _read(method: str, path: str, summary: str, handler: Any, answer: type, **mo
         summary=summary,
         handler=handler,
         scope="retrieval:read",
+        for_user=of_the_tenant,
         answers={200: answer},
         **more,
     )
@@ -157,7 +159,14 @@ def _read(method: str, path: str, summary: str, handler: Any, answer: type, **mo
 
 def _write(method: str, path: str, summary: str, handler: Any, answers: dict[int, type], **more: Any) -> Route:
     return Route(
-        method=method, path=path, summary=summary, handler=handler, scope="retrieval:write", answers=answers, **more
+        method=method,
+        path=path,
+        summary=summary,
+        handler=handler,
+        scope="retrieval:write",
+        for_user=of_the_tenant,
+        answers=answers,
+        **more,
     )
 
 
@@ -168,6 +177,7 @@ ROUTES = (
         summary="Version, model and limits",
         handler=info,
         scope=None,
+        for_user=of_the_tenant,
         answers={200: Info},
     ),
     *OPERATING_ROUTES,

@@ -42,6 +42,7 @@ from shared.routes import Call, PathId, Records, Reply, Route, Stream
 from shared.settings import ServiceSettings, is_loopback
 from shared.streaming import LAST_EVENT_ID_HEADER, send_events
 from shared.tracing import server_span
+from shared.users import kept_to_user
 from shared.wire import convert, decode, encode, media_type, negotiate
 
 REQUEST_ID_HEADER: Final = "X-Request-Id"
@@ -160,6 +161,7 @@ def _endpoint(route: Route) -> Callable[[web.Request], Awaitable[web.StreamRespo
                 bearer=bearer_token(request.headers.get("Authorization")),
                 last_event_id=request.headers.get(LAST_EVENT_ID_HEADER),
             )
+            call = await kept_to_user(route, request.app[SERVICE], call)
             if route.takes_long:  # the work may take its time; a caller that sends its body slowly may not
                 deadline.reschedule(None)
             reply = await route.handler(request.app[SERVICE], call)
