@@ -15,7 +15,7 @@ import hmac
 import os
 import secrets
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,7 +38,8 @@ SCOPES: Final[tuple[Scope, ...]] = (
 )
 # What a key gets that asks for none by name. An agent's own key must not approve what waits for approval.
 SCOPES_DEFAULT: Final[tuple[Scope, ...]] = SCOPES[:4]
-TenantName = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$(?!\n)")]
+TENANT_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]*$(?!\n)"
+TenantName = Annotated[str, Meta(min_length=1, max_length=64, pattern=TENANT_PATTERN)]
 DEFAULT_TENANT: Final = "default"
 # The service key's tenant. The leading underscore keeps it out of TenantName, so that no API key can ever share it.
 SERVICE_TENANT: Final = "_service"
@@ -178,14 +179,24 @@ class KeyFile:
 class Authenticator:
     """Turns an Authorization header into a Principal, or refuses."""
 
-    def __init__(self, file: KeyFile, *, service_key: str | None, loopback: bool) -> None:
-        """Raises SettingsError where the server would be open to others than this machine."""
+    def __init__(
+        self,
+        file: KeyFile,
+        *,
+        service_key: str | None,
+        loopback: bool,
+        tokens: Callable[[str], Awaitable[Principal]] | None = None,
+    ) -> None:
+        """`tokens` says who bears what is no key, where another issues access tokens for this server.
+
+        Raises SettingsError where the server would be open to others than this machine."""
         self._file = file
+        self._tokens = tokens
         self._service_key = service_key.encode() if service_key else None
         self._descriptor = os.open(file.path, os.O_RDONLY)
         self._counter = self._read_counter()
         self._keys = file.load()
-        if not self._keys and not loopback:
+        if self.is_open and not loopback:
             self.close()
             raise SettingsError(
                 f"there are no API keys in {file.path}, so the server would be open to everyone who can reach it.\n"
@@ -194,21 +205,24 @@ class Authenticator:
 
     @property
     def is_open(self) -> bool:
-        return not self._keys
+        return not self._keys and self._tokens is None
 
     async def authenticate(self, authorization: str | None) -> Principal:
-        """Raises Unauthenticated, always with the same words, so that it tells nothing about which keys exist."""
+        """Raises Unauthenticated, for keys always with the same words, so that it tells nothing about which exist; and what
+        `tokens` raises."""
         counter = self._read_counter()
         if counter != self._counter:
             self._keys = await asyncio.to_thread(self._file.load)
             self._counter = counter
         token = bearer_token(authorization)
         if token is None:
-            if not self._keys:
+            if self.is_open:
                 return Principal(tenant=DEFAULT_TENANT, scopes=frozenset(SCOPES))
             raise Unauthenticated("send `Authorization: Bearer KEY`; keys are made with `diptych keys create`")
         if self._service_key and hmac.compare_digest(_bytes(token), self._service_key):
             return Principal(tenant=SERVICE_TENANT, scopes=frozenset({"retrieval:read"}), key_id="service")
+        if self._tokens is not None and not token.startswith(f"{_PREFIX}_"):
+            return await self._tokens(token)
         return self._find(token)
 
     def _find(self, token: str) -> Principal:
