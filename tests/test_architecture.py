@@ -48,6 +48,7 @@ SINGLE_IMPORTERS = {
     "prometheus_client.exposition": "shared/metrics.py",
     "pydantic_settings": "shared/settings.py",
     "mcp": "shared/mcp/server.py shared/mcp/hosting.py",
+    "jwt": "shared/oauth/access_tokens.py",
     "msgpack": "shared/wire.py",
     "Stemmer": "memory/words.py",
     "py3langid": "memory/languages.py",
