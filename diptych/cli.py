@@ -9,6 +9,7 @@ from diptych.commands.admin import check, info, rebuild
 from diptych.commands.backup import restore, snapshot
 from diptych.commands.demo import demo
 from diptych.commands.documents import delete, ingest
+from diptych.commands.evaluate import evaluate
 from diptych.commands.facts import facts
 from diptych.commands.forgetting import audit, forget
 from diptych.commands.jobs import jobs
@@ -94,5 +95,6 @@ for command in (
     snapshot,
     restore,
     demo,
+    evaluate,
 ):
     main.add_command(command)

@@ -29,9 +29,9 @@ from benchmarks.data import data_option
 from benchmarks.pair import running_pair, until_vectors_filled
 from benchmarks.report import Machine, as_json, err, print_results, progress_bar, table_of, this_machine
 from diptych import DocumentIn, Fusion, MemoryClient, RetrievalClient
+from diptych.evaluation.statistics import paired
 from evals.contexts import BUDGET, ContextScores, measure
 from evals.conversations import SETS, Conversation, Question, read_conversations
-from evals.scoring import paired_bootstrap
 from shared.errors import Unavailable
 from shared.memory_messages import TURNS_PER_REQUEST_MAX
 from shared.retrieval_messages import TERMINAL, Chunking, CollectionSpec, SearchMode
@@ -190,7 +190,7 @@ def _way(
         return [_share(ranking, question, 10) for ranking, (_, question) in zip(of, asked, strict=True)]
 
     ours = shares(rankings)
-    differences = {other: paired_bootstrap(ours, shares(ways[other])) for other in _BARE if other != label}
+    differences = {other: paired(ours, shares(ways[other])).difference for other in _BARE if other != label}
     return Way(
         overall=_scores(pairs),
         categories={each: _scores([pair for pair in pairs if pair[1][1].category == each]) for each in categories},
