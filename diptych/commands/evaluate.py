@@ -5,9 +5,10 @@ from typing import Any
 
 import click
 
-from diptych.commands.evaluation_options import Given, evaluation_options, finish, services_of
+from diptych.commands.evaluation_options import Given, evaluation_options, finish, read_baseline, services_of
 from diptych.console import Options, command
 from diptych.evaluation.datasets import RetrievalDataset, read_retrieval, sliced
+from diptych.evaluation.metrics import metric_names
 from diptych.evaluation.progress import progress_bar
 from diptych.evaluation.retrieval_runs import (
     DEPTHS,
@@ -78,7 +79,11 @@ async def evaluate_searches(
     of their own, and ingesting them again costs nothing.
     """
     dataset = await asyncio.to_thread(_read_retrieval, given, qrels, documents_max)
-    name = collection or f"eval-{dataset.name}-{dataset.sha256[:_SHA_LENGTH]}"
+    depths = tuple(dict.fromkeys(depths))
+    baseline = read_baseline(
+        given, kind="retrieval", dataset=dataset.name, sha256=dataset.sha256, metrics=metric_names(depths)
+    )
+    name = collection or f"eval-{dataset.name}-{dataset.documents_sha256[:_SHA_LENGTH]}"
     settings = _search_settings(**asked)
     async with services_of(options, given) as services:
         with progress_bar(quiet=options.as_json) as bar:
@@ -92,11 +97,11 @@ async def evaluate_searches(
                 collection=name,
                 label=given.label,
                 settings=settings,
-                depths=list(dict.fromkeys(depths)),
+                depths=depths,
                 is_timed=is_timed,
                 bar=bar,
             )
-    await finish(options, given, result)
+    await finish(options, given, result, baseline=baseline, texts=dataset.queries)
 
 
 def _read_retrieval(given: Given, qrels: str | None, documents_max: int | None) -> RetrievalDataset:

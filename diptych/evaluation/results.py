@@ -22,6 +22,7 @@ Kind = Literal["retrieval", "memory", "context", "summaries"]
 FORMAT: Final = 1
 # Enough to tell any two means apart, and short enough to read.
 _DIGITS: Final = 6
+_NO_QUERIES: Final = b'"queries": []\n}'
 
 
 class DatasetInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,7 +98,8 @@ def make_result(
         label=label,
         made_at=datetime.now(UTC).replace(microsecond=0),
         dataset=dataset,
-        settings=dict(settings),
+        # As they will be read again: a tuple comes back as a list.
+        settings=msgspec.json.decode(msgspec.json.encode(settings), type=dict[str, Any]),
         services=list(services),
         versions=versions(),
         machine=this_machine(),
@@ -125,8 +127,13 @@ def read_result(path: Path) -> Result:
 
 
 def write_result(path: Path, result: Result) -> None:
+    """A query a line, so that two versions of a file can be compared by eye."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
+    encoder = msgspec.json.Encoder()
+    head = msgspec.json.format(encoder.encode(msgspec.structs.replace(result, queries=[])), indent=1)
+    queries = b",\n  ".join(encoder.encode(query) for query in result.queries)
+    opened = head.removesuffix(_NO_QUERIES)
+    path.write_bytes(opened + b'"queries": [\n  ' + queries + b"\n ]\n}\n")
 
 
 def _aggregated(queries: Sequence[QueryResult]) -> dict[str, Interval]:

@@ -41,7 +41,7 @@ _TIMED_SEED: Final = 20_240
 _POLL_S: Final = 0.2
 
 
-class SearchSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class SearchSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How each query is asked; what is left out is as the service has it by default."""
 
     mode: SearchMode = "hybrid"

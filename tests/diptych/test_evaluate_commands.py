@@ -5,6 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from diptych.evaluation.datasets import read_retrieval
 from diptych.evaluation.results import Result, read_result
 from tests.diptych.command import Shell
 from tests.harness import RunningRetrieval
@@ -52,11 +53,11 @@ async def test_searches_are_scored_and_the_result_is_kept(
     assert [query.id for query in result.queries] == list(QUERIES)
     assert result.latency is not None
     assert result.latency.count == 3
-    assert result.settings["search"] == {"mode": "lexical"}
+    assert result.settings["search"]["mode"] == "lexical"
     assert result.services[0].service == "retrieval"
     assert not any(text in kept.read_text() for text in (*DOCUMENTS.values(), *QUERIES.values()))
     (collection,) = (await retrieval.client.collections()).items
-    assert collection.name == f"eval-crafts-{result.dataset.sha256[:8]}"
+    assert collection.name == f"eval-crafts-{read_retrieval(folder).documents_sha256[:8]}"
 
 
 async def test_one_json_document_is_the_whole_result(shell: Shell, folder: Path) -> None:
@@ -116,3 +117,48 @@ async def test_a_service_that_is_not_there_is_named(folder: Path) -> None:
     usage = await away.run("eval", "retrieval", "--dataset", str(folder), "--keep", str(folder))
     assert usage.code == 2
     assert "add --start" in usage.err
+
+
+async def test_a_run_that_is_worse_than_its_baseline_fails_query_by_query(
+    shell: Shell, retrieval: RunningRetrieval, folder: Path, tmp_path: Path
+) -> None:
+    """Two documents have each other's text in a collection that is said to be the dataset's: their queries find the wrong one."""
+    baseline = str(tmp_path / "baseline.json")
+    arguments = ("eval", "retrieval", "--dataset", str(folder), "--no-latency", "-k", "1")
+    broken = (*arguments, "--collection", "broken", "--reuse", "--baseline", baseline)
+    mixed = {**DOCUMENTS, "kiln": DOCUMENTS["loom"], "loom": DOCUMENTS["kiln"]}
+    await retrieval.client.ingest("broken", [{"id": name, "text": text} for name, text in mixed.items()])
+    await shell.run(*arguments, "--output", baseline)
+
+    same = await shell.run(*arguments, "--baseline", baseline)
+    worse = await shell.run(*broken, "--label", "mixed")
+    tolerated = await shell.run(*broken, "--tolerance", "0.67")
+    as_json = await shell.run("--json", *broken)
+
+    assert [done.code for done in (same, worse, tolerated, as_json)] == [0, 4, 0, 4]
+    fell = [line for line in worse.err.splitlines() if line.startswith("  1.000 to 0.000")]
+    assert fell[:2] == ["  1.000 to 0.000  q1  kiln clay", "  1.000 to 0.000  q2  loom wool cloth"]
+    assert len(fell) == 6
+    assert "nDCG@1 fell by 0.667, in 2 queries:" in worse.err
+    changes = as_json.json["comparison"]["metrics"]
+    assert [change["metric"] for change in changes] == ["nDCG@1", "MRR@1", "recall@1"]
+    assert [query["id"] for query in changes[0]["fell"]] == ["q1", "q2"]
+
+
+async def test_a_baseline_over_other_data_or_metrics_is_refused_before_anything_is_asked(
+    shell: Shell, retrieval: RunningRetrieval, folder: Path, tmp_path: Path
+) -> None:
+    baseline = str(tmp_path / "baseline.json")
+    arguments = ("eval", "retrieval", "--dataset", str(folder), "--no-latency")
+    await shell.run(*arguments, "--output", baseline, "--collection", "first")
+
+    fewer = await shell.run(*arguments, "--baseline", baseline, "-n", "2")
+    deeper = await shell.run(*arguments, "--baseline", baseline, "-k", "3")
+    (folder / "qrels.tsv").write_text("q1\tkiln\t2\nq2\tloom\t1\nq3\tforge\t1\n")
+    judged = await shell.run(*arguments, "--baseline", baseline)
+
+    assert [done.code for done in (fewer, deeper, judged)] == [2, 2, 2]
+    assert "other texts, judgements or choice of queries" in fewer.err
+    assert "other texts, judgements or choice of queries" in judged.err
+    assert "and this run nDCG@3, MRR@3, recall@3" in deeper.err
+    assert [each.name for each in (await retrieval.client.collections()).items] == ["first"]
