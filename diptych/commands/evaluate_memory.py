@@ -8,6 +8,7 @@ import click
 from diptych.commands.evaluate import evaluate
 from diptych.commands.evaluation_options import Given, evaluation_options, finish, read_baseline, services_of
 from diptych.console import Options, command
+from diptych.evaluation.context_runs import BUDGETS, STATES, context_metrics, evaluate_contexts
 from diptych.evaluation.conversations import MemoryDataset, read_conversations, sliced_memory
 from diptych.evaluation.memory_runs import (
     DEPTHS,
@@ -19,6 +20,7 @@ from diptych.evaluation.memory_runs import (
     metrics_of,
 )
 from diptych.evaluation.progress import progress_bar
+from shared.memory_messages import CONTEXT_TOKENS_MAX
 
 # A question names no more turns.
 _DEPTH = click.IntRange(1, 200)
@@ -101,6 +103,71 @@ async def evaluate_recalls(
     await finish(options, given, result, baseline=baseline, texts=_texts(dataset))
 
 
+@evaluate.command("context")
+@evaluation_options
+@conversations_option
+@user_option
+@click.option(
+    "--budget",
+    "budgets",
+    type=click.IntRange(1, CONTEXT_TOKENS_MAX),
+    multiple=True,
+    default=BUDGETS,
+    show_default=True,
+    help="Tokens that a context may cost; may be given several times.",
+)
+@click.option(
+    "--state",
+    "states",
+    type=click.Choice(STATES),
+    multiple=True,
+    default=STATES,
+    show_default=True,
+    help="Ask before every session is folded, after it, or both.",
+)
+@click.option("--in-session", "is_within", is_flag=True, help="Ask in the last session, whose own turns come first.")
+@click.pass_obj
+@command
+async def evaluate_assembly(
+    options: Options,
+    /,
+    *,
+    given: Given,
+    conversations_max: int | None,
+    prefix: str | None,
+    budgets: tuple[int, ...],
+    states: tuple[Any, ...],
+    is_within: bool,
+) -> None:
+    """How much of the evidence stands, word for word, in the context that is assembled for a question: for several budgets, and
+    before and after all sessions are folded.
+
+    DIR is as for `diptych eval memory`. The memories that it fills are its own, and are folded when it ends.
+    """
+    dataset = await asyncio.to_thread(_read, given, conversations_max)
+    budgets, states = tuple(dict.fromkeys(budgets)), tuple(each for each in STATES if each in states)
+    metrics = context_metrics(budgets, states)
+    baseline = read_baseline(given, kind="context", dataset=dataset.name, sha256=dataset.sha256, metrics=metrics)
+    owner = _owner(dataset, prefix, "eval-context")
+    async with services_of(options, given) as services:
+        with progress_bar(quiet=options.as_json) as bar:
+            if given.reuse:
+                await check_memory(services.memory, dataset, owner)
+            else:
+                await fill_memory(services.memory, dataset, owner, bar)
+            result = await evaluate_contexts(
+                services.memory,
+                dataset,
+                owner=owner,
+                label=given.label,
+                budgets=budgets,
+                states=states,
+                is_within=is_within,
+                bar=bar,
+            )
+    await finish(options, given, result, baseline=baseline, texts=_texts(dataset))
+
+
 def _read(given: Given, conversations_max: int | None) -> MemoryDataset:
     return sliced_memory(
         read_conversations(given.dataset),
@@ -110,9 +177,9 @@ def _read(given: Given, conversations_max: int | None) -> MemoryDataset:
     )
 
 
-def _owner(dataset: MemoryDataset, prefix: str | None) -> Owner:
+def _owner(dataset: MemoryDataset, prefix: str | None, kind: str = "eval") -> Owner:
     """What was said decides, not what is asked: other questions find the same memory filled."""
-    return Owner(f"eval-{dataset.name}-{dataset.turns_sha256[:_SHA_LENGTH]}-" if prefix is None else prefix)
+    return Owner(f"{kind}-{dataset.name}-{dataset.turns_sha256[:_SHA_LENGTH]}-" if prefix is None else prefix)
 
 
 def _texts(dataset: MemoryDataset) -> dict[str, str]:

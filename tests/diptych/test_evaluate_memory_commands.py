@@ -119,3 +119,24 @@ async def test_what_is_wrong_in_a_folder_is_named(
 
     assert (done.code, done.out) == (2, "")
     assert message in done.err
+
+
+async def test_contexts_are_asked_before_and_after_folding(
+    shell: Shell, memory: RunningMemory, folder: Path, tmp_path: Path
+) -> None:
+    kept = tmp_path / "context.json"
+    arguments = ("eval", "context", "--dataset", str(folder), "--budget", "400", "--user", "c-")
+
+    done = await shell.run(*arguments, "--budget", "30", "-o", str(kept))
+    again = await shell.run(*arguments, "--reuse")
+    folded = await shell.run(*arguments, "--reuse", "--state", "folded", "--in-session", "--json")
+
+    assert (done.code, again.code, folded.code) == (0, 2, 0)
+    result = read_result(kept)
+    assert list(result.overall) == ["share@400", "share@30", "share@400 folded", "share@30 folded"]
+    assert result.overall["share@400"].mean == 1.0
+    assert result.overall["share@30"].mean < 1.0
+    assert {query.id for query in result.queries} == {"q1", "q2"}
+    assert "is folded by an earlier run" in again.err
+    assert list(folded.json["overall"]) == ["share@400 folded"]
+    assert (await memory.client.session("c-c1/s1")).tail_tokens == 0
