@@ -23,7 +23,7 @@ from rich.table import Table
 from benchmarks.data import data_option
 from diptych import Fusion, RetrievalClient
 from diptych.evaluation.datasets import RetrievalDataset
-from diptych.evaluation.machine import Machine, this_machine
+from diptych.evaluation.machine import this_machine
 from diptych.evaluation.progress import progress_bar
 from diptych.evaluation.results import Result
 from diptych.evaluation.retrieval_runs import SearchSettings, evaluate_retrieval, fill_collection
@@ -64,7 +64,7 @@ class SetResult(msgspec.Struct, frozen=True, kw_only=True):
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     made_at: datetime
-    machine: Machine
+    machine: str
     model: str
     sets: list[SetResult]
 
@@ -138,8 +138,9 @@ async def _run(url: str | None, api_key: str | None, names: Sequence[str], data_
                     results.append(await evaluate(client, await asyncio.to_thread(read_set, data_dir, source), bar))
                     _show(console, results[-1])
             model = (await client.collection(f"eval-{results[0].name}")).model
-    made_at = datetime.now(UTC).replace(microsecond=0)
-    return Report(made_at=made_at, machine=this_machine(), model=model, sets=results)
+    found, made_at = this_machine(), datetime.now(UTC).replace(microsecond=0)
+    machine = f"{found.cpu}, {found.system}, {found.cores} cores, Python {found.python}"
+    return Report(made_at=made_at, machine=machine, model=model, sets=results)
 
 
 @click.command(context_settings={"show_default": True})

@@ -18,6 +18,8 @@ from rich.table import Table
 
 from diptych.console import EXIT_WORSE, Options, add_fields, err, json_option, out, show_json
 from diptych.evaluation.gate import TOLERANCE, Comparison, compare, refuse_other
+from diptych.evaluation.pages import check_ending, has_plots, write_page
+from diptych.evaluation.reports import make_page
 from diptych.evaluation.results import Kind, Result, read_result, write_result
 from diptych.evaluation.services import Services, running_services, started_services
 
@@ -45,6 +47,7 @@ class Given:
     output: Path | None
     baseline: Path | None
     tolerance: float
+    report: Path | None
 
 
 def evaluation_options(function: FunctionT) -> Any:
@@ -80,6 +83,9 @@ _OPTIONS: Final = (
         show_default=True,
         help="How much a mean may fall.",
     ),
+    click.option(
+        "--report", type=_FILE, metavar="FILE", help="Write a page for people here, with the baseline: .html or .md."
+    ),
     json_option,
 )
 
@@ -101,6 +107,8 @@ async def services_of(options: Options, given: Given) -> AsyncIterator[Services]
 
 def read_baseline(given: Given, *, kind: Kind, dataset: str, sha256: str, metrics: Sequence[str]) -> Result | None:
     """Before anything is measured: whoever waited for minutes should not hear that it was for nothing."""
+    if given.report is not None:
+        check_ending(given.report)
     if given.baseline is None:
         return None
     baseline = read_result(given.baseline)
@@ -116,6 +124,11 @@ async def finish(
     if given.output is not None:
         await asyncio.to_thread(write_result, given.output, result)
         err.print(f"written to {escape(str(given.output))}", soft_wrap=True)
+    if given.report is not None:
+        runs = [result] if baseline is None else [baseline, result]
+        page = await asyncio.to_thread(make_page, runs, texts=texts, has_plots=has_plots(given.report))
+        await asyncio.to_thread(write_page, given.report, page)
+        err.print(f"written to {escape(str(given.report))}", soft_wrap=True)
     if options.as_json:
         show_json(result if comparison is None else add_fields(result, comparison=msgspec.to_builtins(comparison)))
     else:

@@ -48,8 +48,11 @@ async def evaluate_contexts(
     """Of memories that are filled; with the state `folded` they are folded when it ends. `is_within` asks in the conversation's
     last session, whose own turns then have the first say in the budget. Tokens and latencies are those of the first budget and
     state. Raises SettingsError where the unfolded state is asked for and an earlier run has folded."""
-    if "unfolded" in states:
-        await _refuse_folded(client, dataset, owner)
+    if "unfolded" in states and (session := await folded_session(client, dataset, owner)):
+        raise SettingsError(
+            f"session {session} is folded by an earlier run; ask only after folding (--state folded), or fill another "
+            "memory (--user)"
+        )
     asked: dict[str, dict[str, _Asked]] = {}
     for state in states:
         if state == "folded":
@@ -87,14 +90,13 @@ async def fold(client: MemoryClient, dataset: MemoryDataset, owner: Owner, bar: 
         await until_embedded(client, owner.user(conversation))
 
 
-async def _refuse_folded(client: MemoryClient, dataset: MemoryDataset, owner: Owner) -> None:
+async def folded_session(client: MemoryClient, dataset: MemoryDataset, owner: Owner) -> str | None:
+    """A session that an earlier run has folded, if there is one: its tail is empty, as no policy would leave it by itself."""
     for conversation in dataset.conversations:
         session = owner.session(conversation, next(iter(conversation.sessions)))
         if (await client.session(session)).tail_tokens == 0:
-            raise SettingsError(
-                f"session {session} is folded by an earlier run; ask only after folding (--state folded), or fill another "
-                "memory (--user)"
-            )
+            return session
+    return None
 
 
 async def _ask_all(

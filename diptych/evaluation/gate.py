@@ -27,12 +27,13 @@ class QueryChange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MetricChange(msgspec.Struct, frozen=True, kw_only=True):
-    """`fell` are the queries that have less than before, those that lost most first."""
+    """`fell` are the queries that have less than before, those that lost most first. `changes` are those of all queries."""
 
     metric: str
     difference: Difference
     is_worse: bool
     fell: list[QueryChange]
+    changes: list[float]
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,6 +101,7 @@ def _change(before: Result, after: Result, metric: str, tolerance: float) -> Met
         # Means of scores that were rounded one by one: the last digit is nobody's loss.
         is_worse=-difference.difference.mean > tolerance + _SAME,
         fell=sorted(fell, key=lambda each: (each.after - each.before, each.id)),
+        changes=[round(new[query] - old[query], 6) for query in new],
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 
 from diptych.evaluation.datasets import RetrievalDataset
 from diptych.evaluation.metrics import best_of_each, metric_names, score_rankings
@@ -68,7 +68,7 @@ async def fill_collection(
     started = time.perf_counter()
     for first in range(0, len(dataset.documents), _BATCH_DOCUMENTS):
         answer = await client.ingest(collection, dataset.documents[first : first + _BATCH_DOCUMENTS])
-        await _until_searchable(client, answer.job, bar, task, first)
+        await until_searchable(client, answer.job, bar, task, ended=first)
     return time.perf_counter() - started
 
 
@@ -129,8 +129,8 @@ async def evaluate_retrieval(
     )
 
 
-async def _until_searchable(client: RetrievalClient, job: Job, bar: Progress, task: Any, ended: int) -> None:
-    """A slow machine embeds for longer than the service lets a request wait."""
+async def until_searchable(client: RetrievalClient, job: Job, bar: Progress, task: TaskID, *, ended: int = 0) -> None:
+    """A slow machine embeds for longer than the service lets a request wait. `ended` documents were before this job's."""
     while job.status not in TERMINAL:
         bar.update(task, completed=ended + job.done)
         await asyncio.sleep(_POLL_S)

@@ -162,3 +162,23 @@ async def test_a_baseline_over_other_data_or_metrics_is_refused_before_anything_
     assert "other texts, judgements or choice of queries" in judged.err
     assert "and this run nDCG@3, MRR@3, recall@3" in deeper.err
     assert [each.name for each in (await retrieval.client.collections()).items] == ["first"]
+
+
+async def test_results_become_a_page(shell: Shell, folder: Path, tmp_path: Path) -> None:
+    arguments = ("eval", "retrieval", "--dataset", str(folder), "--no-latency")
+    html, markdown = tmp_path / "with.html", tmp_path / "later.md"
+    paths = [str(path) for path in (tmp_path / "a.json", tmp_path / "b.json", html, markdown)]
+    await shell.run(*arguments, "--output", paths[0])
+
+    done = await shell.run(
+        *arguments, "--mode", "lexical", "-o", paths[1], "--baseline", paths[0], "--report", paths[2]
+    )
+    later = await shell.run("eval", "report", paths[0], paths[1], "--output", paths[3])
+    printed = await shell.run("eval", "report", *paths[:2])
+    wrong = await shell.run(*arguments, "--report", str(tmp_path / "a.pdf"))
+    absent = await shell.run("eval", "report", str(tmp_path / "none.json"))
+
+    assert [each.code for each in (done, later, printed, wrong, absent)] == [0, 0, 0, 2, 2]
+    assert "lexical against hybrid" in html.read_text()
+    assert markdown.read_text().strip() == printed.out.strip()
+    assert "| search.mode | hybrid | lexical |" in printed.lines
