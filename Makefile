@@ -50,7 +50,22 @@ evals: $(INSTALLED) ## Quality of searches on the golden sets; takes minutes
 	$(BIN)/python -m evals.retrieval
 	$(BIN)/python -m evals.memory
 
+# A slice of both golden sets that two cores do in about a minute, against the committed results of an earlier build.
+EVAL_DATA ?= ../shared/data
+EVAL := $(BIN)/python -m diptych eval
+EVAL_RETRIEVAL := $(EVAL) retrieval --dataset $(EVAL_DATA)/retrieval/cranfield -n 60 --documents 500 --start --no-latency
+EVAL_MEMORY := $(EVAL) memory --dataset $(EVAL_DATA)/memory/locomo --conversations 1 --start --no-latency
+
+eval-gate: $(INSTALLED) ## Has quality fallen? A slice of the golden sets against evals/baselines; a minute or two
+	@test -d $(EVAL_DATA) || { echo "$(EVAL_DATA) is missing: put the evaluation data there, or name its folder in EVAL_DATA"; exit 2; }
+	$(EVAL_RETRIEVAL) --baseline evals/baselines/retrieval.json --tolerance 0.02
+	$(EVAL_MEMORY) --baseline evals/baselines/memory.json --tolerance 0.02
+
+eval-baselines: $(INSTALLED) ## Take the slice's results of this build as the new baselines
+	$(EVAL_RETRIEVAL) --output evals/baselines/retrieval.json
+	$(EVAL_MEMORY) --output evals/baselines/memory.json
+
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help install demo test test-slow serve lint bench-quick evals clean
+.PHONY: help install demo test test-slow serve lint bench-quick evals eval-gate eval-baselines clean
