@@ -13,6 +13,7 @@ from diptych.commands.facts import facts
 from diptych.commands.forgetting import audit, forget
 from diptych.commands.jobs import jobs
 from diptych.commands.keys import keys
+from diptych.commands.mcp import mcp
 from diptych.commands.memories import context, recall, remember
 from diptych.commands.models import flip, reindex
 from diptych.commands.search import search
@@ -94,5 +95,6 @@ for command in (
     snapshot,
     restore,
     demo,
+    mcp,
 ):
     main.add_command(command)

@@ -47,7 +47,8 @@ SINGLE_IMPORTERS = {
     "openvino": "retrieval/openvino_embedder.py",
     "prometheus_client.exposition": "shared/metrics.py",
     "pydantic_settings": "shared/settings.py",
-    "mcp": "shared/mcp/server.py shared/mcp/hosting.py",
+    "mcp": "shared/mcp/server.py shared/mcp/hosting.py diptych/mcp_relay.py diptych/mcp_upstream.py",
+    "httpx2": "diptych/mcp_upstream.py",
     "msgpack": "shared/wire.py",
     "Stemmer": "memory/words.py",
     "py3langid": "memory/languages.py",
@@ -58,6 +59,7 @@ ENVIRONMENT_READERS = {
     "shared/settings.py",  # unknown variables are refused
     "diptych/supervisor.py",  # children inherit it
     "diptych/commands/services.py",  # as above
+    "diptych/embedded.py",  # as above
     "benchmarks/memory_alone.py",  # a child inherits it
     "benchmarks/ingest.py",  # it shows which settings the services will see
 }
