@@ -81,7 +81,7 @@ def catalogue(name: str, *, tool: str, scheme: str) -> Catalogue:
         return f"{name} on {values['topic']}"
 
     hints: dict[str, Any] = {"is_read_only": True, "is_destructive": False, "is_idempotent": True}
-    shown = {"title": "One", "description": "One."}
+    shown: dict[str, Any] = {"title": "One", "description": "One."}
     return Catalogue(
         name=name,
         title=name,

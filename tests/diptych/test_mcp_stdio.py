@@ -69,8 +69,8 @@ async def test_a_client_of_either_revision_uses_both_services(tmp_path: Path, er
     told: list[tuple[float, float | None, str | None]] = []
     seen = Seen()
 
-    async def progress(done: float, total: float | None, message: str | None) -> None:
-        told.append((done, total, message))
+    async def on_progress(progress: float, total: float | None, message: str | None) -> None:
+        told.append((progress, total, message))
 
     log = tmp_path / "log"
     async with (
@@ -88,7 +88,7 @@ async def test_a_client_of_either_revision_uses_both_services(tmp_path: Path, er
             "keep",
             "keep_slowly",
         ]
-        found = await client.call_tool("find", {"query": "a"}, progress_callback=progress)
+        found = await client.call_tool("find", {"query": "a"}, progress_callback=on_progress)
         assert found.structured_content == {"found": "a"}
         assert told == [(1.0, 2.0, "half")]
         assert [caller.named_user for caller in seen.callers] == ["ada"]
