@@ -157,6 +157,10 @@ class MemoryService:
     async def turn_page(self, tenant: str, session_id: str, query: TurnsQuery) -> Page[Turn]:
         return await self.store.turn_page(await self.store.session(tenant, session_id), query)
 
+    async def turns_before(self, tenant: str, session_id: str, *, before: int | None, limit: int) -> list[Turn]:
+        """The newest turns in front of a number, or of all, in order. Raises NotFound."""
+        return await self.store.turns_before(await self.store.session(tenant, session_id), before=before, limit=limit)
+
     async def span_page(self, tenant: str, session_id: str, query: SpansQuery) -> Page[Span]:
         return await self._spans.page(await self.store.session(tenant, session_id), query)
 

@@ -122,6 +122,18 @@ class Store:
 
         return await self.database.read(unit)
 
+    async def turns_before(self, row: SessionRow, *, before: int | None, limit: int) -> list[Turn]:
+        """The newest turns in front of a number, or of all, in order."""
+
+        def unit(connection: sqlite3.Connection) -> list[Turn]:
+            rows = connection.execute(
+                f"SELECT {TURN_COLUMNS} FROM turns WHERE session = ? AND seq < ? ORDER BY seq DESC LIMIT ?",
+                (row.id, 2**62 if before is None else before, limit),
+            ).fetchall()
+            return [turn_of(found) for found in reversed(rows)]
+
+        return await self.database.read(unit)
+
     async def tail(self, row: SessionRow, *, tokens_max: int, as_of: datetime | None) -> list[Turn]:
         """The newest turns of the session's tail, oldest first, a little more than `tokens_max` of them. With `as_of`, the
         tail as it was read then: what is folded into a span that holds something later counts to it."""
