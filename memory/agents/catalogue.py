@@ -4,7 +4,6 @@ from typing import Final
 
 from memory.agents.context import Context, GetContext, get_context
 from memory.agents.conversation import (
-    Conversation,
     GetSession,
     Recorded,
     RecordMessages,
@@ -13,9 +12,11 @@ from memory.agents.conversation import (
 )
 from memory.agents.deleting import Deleted, DeleteMemories, delete_memories
 from memory.agents.facts import Added, AddMemory, Updated, UpdateMemory, add_memory, update_memory
+from memory.agents.found import FoundMemories
 from memory.agents.prompts import PROMPTS
 from memory.agents.resources import RESOURCES
-from memory.agents.search import FoundMemories, SearchMemories, search_memories
+from memory.agents.search import SearchMemories, search_memories
+from memory.agents.transcript import Conversation
 from shared.mcp.catalogue import Catalogue, Tool
 
 _INSTRUCTIONS: Final = (

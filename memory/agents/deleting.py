@@ -110,6 +110,8 @@ async def _choose_turns(
 def _told(chosen: _Chosen, reports: Sequence[EraseReport]) -> Told:
     earlier = [fact_name(each) for each in chosen.earlier if each not in chosen.facts]
     hints = []
+    if len(chosen.missing) > _NAMED_MAX:
+        hints.append(f"{len(chosen.missing) - _NAMED_MAX} more are missing.")
     if earlier:
         hints.append("Earlier versions stay in the history; delete their ids too if all of it should go.")
     if not all(report.verified for report in reports):

@@ -61,7 +61,7 @@ class UpdateMemory(Request, frozen=True, kw_only=True):
 
 
 class Memory(Answer, frozen=True, kw_only=True):
-    """`status` is there where it is not active: then nobody reads it yet."""
+    """`status` is there where it is not active: then no search finds it."""
 
     id: str
     text: str
@@ -71,7 +71,7 @@ class Memory(Answer, frozen=True, kw_only=True):
     until: str | None = None
     expires_at: str | None = None
     pinned: bool = False
-    status: FactStatus = "active"
+    status: FactStatus | None = None
 
 
 class OtherMemory(Answer, frozen=True, kw_only=True):
@@ -207,7 +207,7 @@ def memory_of(fact: Fact) -> Memory:
         until=written(fact.valid_to) if fact.valid_to else None,
         expires_at=written(fact.expires_at) if fact.expires_at else None,
         pinned=fact.pinned,
-        status=fact.status,
+        status=None if fact.status == "active" else fact.status,
     )
 
 
@@ -217,7 +217,7 @@ def told_memory(memory: Memory) -> str:
     notes += [f"expires {memory.expires_at}"] if memory.expires_at else []
     notes += [f"key {memory.key}"] if memory.key else []
     notes += ["pinned"] if memory.pinned else []
-    notes += [memory.status] if memory.status != "active" else []
+    notes += [memory.status] if memory.status else []
     return f"[{memory.id}] ({', '.join(notes)})\n{quoted(memory.text)}"
 
 
