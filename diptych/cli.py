@@ -16,6 +16,7 @@ from diptych.commands.feedback import feedback
 from diptych.commands.forgetting import audit, forget
 from diptych.commands.jobs import jobs
 from diptych.commands.keys import keys
+from diptych.commands.mcp import mcp
 from diptych.commands.memories import context, recall, remember
 from diptych.commands.models import flip, reindex
 from diptych.commands.search import search
@@ -99,5 +100,6 @@ for command in (
     restore,
     demo,
     evaluate,
+    mcp,
 ):
     main.add_command(command)
