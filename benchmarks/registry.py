@@ -141,6 +141,24 @@ SUITES: Final = (
         quick=("--minutes", "0.3"),
         quick_minutes=0.7,
     ),
+    Suite(
+        name="retrieval-peers",
+        module="retrieval_peers",
+        measures="Chroma, LanceDB, txtai, Qdrant's local mode, Milvus Lite on the same vectors and queries, with recall",
+        minutes=12,
+        quick=("--documents", "1000", "--passes", "1", "--searches", "100"),
+        quick_minutes=2,
+        has_peers=True,
+    ),
+    Suite(
+        name="memory-peers",
+        module="memory_peers",
+        measures="mem0 and mcp-memory-service on the same talks and questions: appends, searches, what is found",
+        minutes=6,
+        quick=("--talks", "1", "--turns", "100", "--questions", "20"),
+        quick_minutes=1,
+        has_peers=True,
+    ),
 )
 
 _BY_NAME: Final = {suite.name: suite for suite in SUITES}
