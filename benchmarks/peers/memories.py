@@ -132,12 +132,19 @@ class McpMemoryService:
         return [each["memory"]["metadata"]["turn"] for each in answer["results"]]
 
     def _post(self, path: str, body: dict[str, Any]) -> Any:
-        self._connection.request("POST", path, json.dumps(body), {"content-type": "application/json"})
-        response = self._connection.getresponse()
+        try:
+            response = self._asked(path, body)
+        except ConnectionError:  # the server closes what was idle for five seconds
+            self._connection.close()
+            response = self._asked(path, body)
         data = response.read()
         if response.status != http.client.OK:
             raise RuntimeError(f"{path} answered {response.status}: {data[:200]!r}")
         return json.loads(data)
+
+    def _asked(self, path: str, body: dict[str, Any]) -> http.client.HTTPResponse:
+        self._connection.request("POST", path, json.dumps(body), {"content-type": "application/json"})
+        return self._connection.getresponse()
 
     def _until_ready(self) -> None:
         deadline = time.monotonic() + _START_TIMEOUT_S
