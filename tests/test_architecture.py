@@ -62,6 +62,8 @@ ENVIRONMENT_READERS = {
     "diptych/commands/services.py",  # as above
     "diptych/embedded.py",  # as above
     "benchmarks/memory_alone.py",  # a child inherits it
+    "benchmarks/peer_process.py",  # as above
+    "benchmarks/peers/memories.py",  # as above
     "benchmarks/ingest.py",  # it shows which settings the services will see
 }
 MODULE_LINES_MAX = 500
