@@ -163,6 +163,18 @@ class TestFacts:
             refused = await agent.refused("update_memory", id=added["memory"]["id"], text=PORTO)
             assert "waits for approval" in refused
 
+    async def test_what_does_not_hold_now_says_when_it_is_found(self, agent: Agent) -> None:
+        await agent.ask("add_memory", text=PORTO, key="home", occurred_at="2020-01-01")
+        late = await agent.ask("add_memory", text=LISBON, key="home", occurred_at="2010-01-01")
+        coming = await agent.ask("add_memory", text="Ada moves to Faro.", occurred_at="2100-01-01")
+        assert (late["memory"]["until"], "as_of" in late["hint"]) == ("2020-01-01T00:00Z", True)
+        assert coming["hint"] == "It is found from 2100-01-01T00:00Z on."
+        assert [each["text"] for each in (await agent.ask("search_memories"))["memories"]] == [PORTO]
+        then = await agent.ask("search_memories", as_of="2015-01-01")
+        assert [each["text"] for each in then["memories"]] == [LISBON]
+        ended = await agent.ask("update_memory", id=coming["memory"]["id"], expires_at="2101-01-01")
+        assert ended["hint"] == coming["hint"]
+
     async def test_deleting_erases_facts_and_messages_and_names_what_is_missing(self, agent: Agent) -> None:
         old = (await agent.ask("add_memory", text=LISBON, key="home"))["memory"]["id"]
         new = (await agent.ask("add_memory", text=PORTO, key="home"))["memory"]["id"]

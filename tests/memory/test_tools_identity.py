@@ -1,5 +1,6 @@
 """Whose memory a tool reads and writes: two users of one tenant, and two tenants, never see each other's."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -11,25 +12,28 @@ from mcp.types import ResourceTemplateReference
 
 from memory.agents.identity import LOCAL_USER, user_of
 from shared.errors import Forbidden, InvalidFields
-from shared.keys import Principal
+from shared.keys import KeyFile, Principal, Scope
 from shared.mcp.catalogue import Caller
 from shared.memory_messages import AppendRequest, SessionSpec, TurnIn
 from tests.harness import RunningMemory, make_key, running_memory
-from tests.memory.agents import Agent, agent_at
+from tests.memory.agents import Agent, agent_at, text_of
 
 LISBON = "Ada lives in Lisbon."
 SECRET = "The vault opens with 4711."
 
 
-def caller(*, named: str | None = None, key_id: str | None = "k1") -> Caller:
+def caller(*, named: str | None = None, key_id: str | None = "k1", of: str | None = None) -> Caller:
     async def progress(_done: float, _total: float | None, _note: str) -> None:
         return None
 
-    principal = Principal(tenant="acme", scopes=frozenset(), key_id=key_id)
+    principal = Principal(tenant="acme", scopes=frozenset(), key_id=key_id, user_id=of)
     return Caller(principal=principal, bearer=None, named_user=named, progress=progress)
 
 
 class TestWhoItIs:
+    def test_a_key_that_belongs_to_a_user_has_the_last_word(self) -> None:
+        assert user_of(caller(named="eve", of="ada"), "bob") == "ada"
+
     def test_the_clients_configuration_comes_before_the_servers(self) -> None:
         assert user_of(caller(named="ada"), "bob") == "ada"
         assert user_of(caller(), "bob") == "bob"
@@ -184,6 +188,34 @@ async def test_without_a_user_every_tool_says_what_to_do(tmp_path: Path, running
         assert [each.name for each in (await nobody.client.list_resources()).resources] == ["profile"]
         with pytest.raises(MCPError, match="set mcp_user"):
             await nobody.read("memory://profile")
+
+
+async def test_a_key_of_a_user_reaches_theirs_alone_whatever_the_client_says(
+    running: RunningMemory, agents: Agents, of_ada: dict[str, Any]
+) -> None:
+    file = await asyncio.to_thread(KeyFile, running.settings.keys_file)
+    scopes: tuple[Scope, ...] = ("memory:read", "memory:write")
+    _, key = await asyncio.to_thread(file.create, tenant="acme", name="ada's", scopes=scopes, user_id="ada")
+    async with agent_at(running.url, key=key, user="eve") as agent:
+        found = (await agent.ask("search_memories"))["memories"]
+        assert {each["id"] for each in found} >= set(of_ada.values())
+        await agent.ask("add_memory", text="Ada likes tea.", kind="preference")
+        assert "Ada likes tea." in await agent.read("memory://profile")
+        assert (await agent.ask("get_session", session_id="monday"))["messages_in_all"] == 2
+        assert (await agent.ask("delete_memories", ids=[of_ada["turn"]]))["messages"] == 1
+    assert "no memories yet" in await agents.eve.told("search_memories")
+
+
+async def test_of_two_users_who_begin_a_session_at_once_one_gets_it(agents: Agents) -> None:
+    for number in range(10):
+        name = f"race {number}"
+        message = [{"role": "user", "content": "mine"}]
+        results = await asyncio.gather(
+            *(each.call("record_messages", session_id=name, messages=message) for each in (agents.ada, agents.eve))
+        )
+        losers = [text_of(result) for result in results if result.is_error]
+        assert len(losers) == 1
+        assert "choose another session_id" in losers[0]
 
 
 async def test_the_setting_names_the_user_of_a_server(tmp_path: Path) -> None:
