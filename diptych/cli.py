@@ -10,6 +10,7 @@ from diptych.commands.backup import restore, snapshot
 from diptych.commands.demo import demo
 from diptych.commands.documents import delete, ingest
 from diptych.commands.facts import facts
+from diptych.commands.feedback import feedback
 from diptych.commands.forgetting import audit, forget
 from diptych.commands.jobs import jobs
 from diptych.commands.keys import keys
@@ -85,6 +86,7 @@ for command in (
     forget,
     audit,
     facts,
+    feedback,
     jobs,
     keys,
     check,

@@ -21,6 +21,7 @@ from memory.fact_items import FactItems
 from memory.fact_reading import FactReading
 from memory.fact_service import FactService
 from memory.facts import Facts
+from memory.feedback import Feedbacks
 from memory.forgetting import Forgetting
 from memory.handlers import ROUTES
 from memory.history import History
@@ -124,6 +125,7 @@ async def _start(app: web.Application, settings: MemorySettings, stack: AsyncExi
         imports=Imports(database, settings, embeddings, transfers),
         erasing=erasing,
         facts=facts,
+        feedback=Feedbacks(database, store, per_tenant_max=settings.feedback_max),
         extractor=await asyncio.to_thread(_extractor, settings, summarizer, store, facts),
         documents=documents_client,
         registry=registry,

@@ -188,15 +188,17 @@ class CompactAnswer(Answer, frozen=True, kw_only=True):
     tail_tokens: int
 
 
-class EraseReport(Answer, frozen=True, kw_only=True):
+class EraseReport(Answer, frozen=True, kw_only=True, omit_defaults=False):
     """Of a dry run, what would go. Else counted after the fact: `verified` says that a second look found nothing left of it
-    in any table, in the unused space of the file, or in its log. `sessions` are those that went altogether."""
+    in any table, in the unused space of the file, or in its log. `sessions` are those that went altogether. `feedback` has a
+    default for reports from before there was any."""
 
     turns: int
     spans_remade: int
     facts: int
     vectors: int
     sessions: int
+    feedback: int = 0
     verified: bool
     dry_run: bool
 

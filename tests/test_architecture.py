@@ -49,6 +49,7 @@ SINGLE_IMPORTERS = {
     "pydantic_settings": "shared/settings.py",
     "mcp": "shared/mcp/server.py shared/mcp/hosting.py diptych/mcp_relay.py diptych/mcp_upstream.py",
     "httpx2": "diptych/mcp_upstream.py",
+    "jwt": "shared/oauth/access_tokens.py",
     "msgpack": "shared/wire.py",
     "Stemmer": "memory/words.py",
     "py3langid": "memory/languages.py",

@@ -14,6 +14,8 @@ LOCAL_USER: Final = "local"
 
 def user_of(caller: Caller, configured: str | None) -> str:
     """`configured` is the setting mcp_user. Raises Forbidden where nobody is named, InvalidFields for a name that cannot be one."""
+    if caller.principal.user_id is not None:
+        return caller.principal.user_id
     if caller.named_user is not None:
         return _checked(caller.named_user)
     if configured is not None:
