@@ -12,7 +12,7 @@ from typing import Any, Final
 from diptych.ports import free_ports
 from diptych.supervisor import Supervisor
 from tests.outside import day
-from tests.outside.programs import HERE, INSTALLED, Check, run_all, succeed
+from tests.outside.programs import HERE, INSTALLED, Check, offer_diptych, run_all, succeed
 from tests.outside.servers import checks_of
 from tests.outside.snippets import snippet_checks, stdio_listed
 
@@ -40,6 +40,7 @@ async def main(chosen: Iterable[str]) -> int:
     """Only checks whose names have one of `chosen` in them, if there are any."""
     shutil.copytree(HERE / "clients", INSTALLED / "clients", dirs_exist_ok=True)
     shutil.copy(HERE / "day.json", INSTALLED)
+    offer_diptych()
     with tempfile.TemporaryDirectory(prefix="diptych-outside-") as scratch:
         retrieval_port, memory_port = free_ports(2)
         environment = {
@@ -73,7 +74,7 @@ def _checks(scratch: Path, retrieval_url: str, memory_url: str) -> list[Check]:
         *checks_of("retrieval", retrieval, _RETRIEVAL_CALLS),
         *checks_of("memory", memory, _MEMORY_CALLS),
         Check("inspector over standard input and output", partial(stdio_listed, retrieval_url, memory_url)),
-        *snippet_checks(scratch, retrieval_url, memory_url),
+        *snippet_checks(scratch, retrieval_url, memory_url, scratch / "data"),
     ]
 
 

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from tests.harness import make_key
 from tests.outside.programs import INSTALLED, ROOT, Check, Failed, succeed
 from tests.outside.servers import inspect
 
@@ -21,11 +22,12 @@ _CONFIGURATIONS: Final = {
     "Claude Desktop": "claude_desktop_config.json",
     "Cursor": ".cursor/mcp.json",
     "VS Code": ".vscode/mcp.json",
-    "Keys and users": "claude_desktop_config.json",
 }
 
 
-def snippet_checks(scratch: Path, retrieval_url: str, memory_url: str) -> list[Check]:
+def snippet_checks(scratch: Path, retrieval_url: str, memory_url: str, keys_dir: Path) -> list[Check]:
+    """The last of them makes a key in `keys_dir`, after which nothing is answered without one."""
+
     def here(text: str) -> str:
         return text.replace(_RETRIEVAL, retrieval_url).replace(_MEMORY, memory_url)
 
@@ -52,6 +54,7 @@ def snippet_checks(scratch: Path, retrieval_url: str, memory_url: str) -> list[C
             partial(_programmed, INSTALLED / "v1/bin/python", here(_block("LangChain", "python"))),
         ),
         Check("the command for curl", partial(_curled, here(_block("curl", "sh")))),
+        Check("the configuration with a key", partial(_configured_with_key, scratch, keys_dir, variables)),
     ]
 
 
@@ -79,6 +82,12 @@ async def _configured(folder: Path, name: str, text: str, variables: dict[str, s
     file.write_text(json.dumps({next(iter(json.loads(text))): configured}), encoding="utf-8")
     await succeed(probe, "--config", file, "--no-call", "--startup-timeout", "120", "--timeout", "120", **variables)
     return f"{len(configured)} servers started or reached: {', '.join(configured)}"
+
+
+async def _configured_with_key(scratch: Path, keys_dir: Path, variables: dict[str, str]) -> str:
+    key = await make_key(keys_dir, "acme")
+    text = _block("Keys and users", "json").replace("dpt_...", key)
+    return await _configured(scratch / "key", "claude_desktop_config.json", text, variables)
 
 
 async def _programmed(python: Path, text: str) -> str:
