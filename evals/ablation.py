@@ -152,7 +152,7 @@ def _finish(service: str, report: Report, *, save: bool) -> None:
         report.machine,
         {
             f"{each.name}: {', '.join(f'{count} {what}' for what, count in each.counts.items())}": table_of(
-                ("", "", *each.rows[0].scores, "change", "low", "high", "p", "tokens"), map(_cells, each.rows), texts=2
+                ("", *each.rows[0].scores, "change", "low", "high", "p", "tokens"), map(_cells, each.rows), wraps=0
             )
             for each in report.sets
         },
@@ -171,7 +171,7 @@ def _cells(row: Row) -> list[str]:
     if change is not None:
         changes = [*(f"{value:+.3f}" for value in (change.mean, change.low, change.high)), f"{change.p:.4f}"]
     tokens = "" if row.tokens is None else f"{row.tokens:.0f}"
-    return [row.group, row.part, *(f"{value:.3f}" for value in row.scores.values()), *changes, tokens]
+    return [row.part, *(f"{value:.3f}" for value in row.scores.values()), *changes, tokens]
 
 
 if __name__ == "__main__":

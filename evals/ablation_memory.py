@@ -6,6 +6,7 @@ and how often they do is reported (`agreement`).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isclose
 from typing import Final
 
 import numpy as np
@@ -32,6 +33,8 @@ METRIC: Final = "share@10"
 SHOWN: Final = ("any@10", "share@10", "all@10")
 _LIMIT: Final = 10
 _EMBED_TEXTS: Final = 64
+# Scores of a run are kept with six digits.
+_ROUNDED: Final = 1e-5
 _WITH_SPANS: Final[tuple[RecallKind, ...]] = ("turn", "span", "fact")
 # Shown beside the ten: two turns before and two after each.
 _NEIGHBOURS: Final = (1, 2)
@@ -97,7 +100,7 @@ async def measure_memory(
     vectors = await _query_vectors(services.retrieval, dataset)
     whole = _by_parts(dataset, memories, vectors, Parts(), bar)
     as_it_is = measured[0].scores
-    same = [whole[question][METRIC] == scores[METRIC] for question, scores in as_it_is.items()]
+    same = [isclose(whole[question][METRIC], scores[METRIC], abs_tol=_ROUNDED) for question, scores in as_it_is.items()]
     for (group, part), parts in PARTS.items():
         found = _by_parts(dataset, memories, vectors, parts, bar)
         measured.append(Measurement(group=group, part=part, scores=found))
