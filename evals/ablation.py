@@ -64,12 +64,19 @@ def main() -> None:
     help="Which sets; may be given several times.",
 )
 @click.option("--whole", is_flag=True, help="Whole sets instead of slices. Takes an hour or two.")
-@click.option("--backends/--no-backends", default=True, help="Whether to embed all again with each backend.")
+@click.option(
+    "--backend",
+    "backends",
+    multiple=True,
+    default=[" ".join(each) for each in ablation_retrieval.BACKENDS],
+    type=click.Choice([" ".join(each) for each in ablation_retrieval.BACKENDS]),
+    help="Which backends of the model embed all again; may be given several times.",
+)
 @keep_option
 @save_option
 @data_option
 def retrieval(
-    *, names: tuple[str, ...], whole: bool, backends: bool, keep: Path | None, save: bool, data_dir: Path
+    *, names: tuple[str, ...], whole: bool, backends: tuple[str, ...], keep: Path | None, save: bool, data_dir: Path
 ) -> None:
     """Ablate searches."""
     datasets = [_read(data_dir, name, is_whole=whole) for name in names]
@@ -105,11 +112,16 @@ def _read(data_dir: Path, name: str, *, is_whole: bool) -> RetrievalDataset:
     return sliced(dataset, queries_max=queries, documents_max=documents)
 
 
-async def _retrieval(datasets: Sequence[RetrievalDataset], *, backends: bool, keep: Path | None) -> Report:
+async def _retrieval(datasets: Sequence[RetrievalDataset], *, backends: Sequence[str], keep: Path | None) -> Report:
     metric, shown = ablation_retrieval.METRIC, ablation_retrieval.SHOWN
-    chosen = ablation_retrieval.BACKENDS if backends else ()
+    chosen = [each for each in ablation_retrieval.BACKENDS if " ".join(each) in backends]
     with progress_bar() as bar:
         found = await ablation_retrieval.measure_retrieval(datasets, backends=chosen, keep=keep, bar=bar)
+    left_out = {
+        f"computed by {backend} {precision}": "not embedded in this run (`--backend`)"
+        for backend, precision in ablation_retrieval.BACKENDS
+        if (backend, precision) not in chosen and f"{backend} {precision}" != found.settings["backend"]
+    }
     return Report(
         machine=this_machine(),
         settings=found.settings,
@@ -123,7 +135,7 @@ async def _retrieval(datasets: Sequence[RetrievalDataset], *, backends: bool, ke
             )
             for dataset in datasets
         ],
-        absent=ablation_retrieval.ABSENT,
+        absent=ablation_retrieval.ABSENT | left_out,
     )
 
 

@@ -1,8 +1,7 @@
 """What each part of a search is worth, through the client: modes, fusions, what the words and vectors are made from, backends.
 
-A part that can be switched off in a request is; stemming is a setting of the collection, which is changed and changed back; where
-there is no switch, as for titles, documents are ingested without them. Each backend of the model is a service of its own, whose
-documents it embeds.
+A part that can be switched off in a request is. Stemming is a setting of a collection, so there is one without it; where there is no
+switch, as for titles, documents are ingested without them. Each backend of the model is a service of its own, which embeds all anew.
 """
 
 import dataclasses
@@ -19,7 +18,7 @@ from diptych.evaluation.services import started_services
 from evals.ablations import DEFAULT, Measurement
 from shared.fusion import FusionMethod
 from shared.retrieval_client import RetrievalClient
-from shared.retrieval_messages import LANGUAGE_DEFAULT, CollectionSpec, Fusion, Mmr, SearchMode
+from shared.retrieval_messages import CollectionSpec, Fusion, Mmr, SearchMode
 
 METRIC: Final = "nDCG@10"
 SHOWN: Final = ("nDCG@10", "recall@10")
@@ -92,13 +91,14 @@ async def measure_retrieval(
 async def measure_parts(client: RetrievalClient, dataset: RetrievalDataset, bar: Progress) -> list[Measurement]:
     """Of one service: everything but its backend."""
     name = dataset.name
-    await fill_collection(client, name, dataset, bar, spec=CollectionSpec(language=LANGUAGE_DEFAULT))
+    await fill_collection(client, name, dataset, bar)
     found = [await _ask(client, dataset, name, way, *named, bar) for named, way in WAYS.items()]
-    await client.put_collection(name, CollectionSpec(language="none"))
+    # A collection keeps the language that its documents were analysed as.
+    unstemmed = f"{name}-unstemmed"
+    await fill_collection(client, unstemmed, dataset, bar, spec=CollectionSpec(language="none"))
     found += await _without(
-        client, dataset, name, "language", "without stemming and stop words", ("hybrid", "lexical"), bar
+        client, dataset, unstemmed, "language", "without stemming and stop words", ("hybrid", "lexical"), bar
     )
-    await client.put_collection(name, CollectionSpec(language=LANGUAGE_DEFAULT))
     if any(document.title for document in dataset.documents):
         await fill_collection(client, f"{name}-untitled", untitled(dataset), bar)
         modes: tuple[SearchMode, ...] = ("hybrid", "dense", "lexical")
