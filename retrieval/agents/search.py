@@ -1,17 +1,19 @@
 """Search as a tool: the service's own packing to a budget, then as much of it as fits on both channels."""
 
+from collections.abc import Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from retrieval.agents.empty import nothing_found
-from retrieval.agents.filters import check_fields, filter_of
-from retrieval.agents.listing import known_collection
+from retrieval.agents.filters import filter_of, unknown_field, unknown_fields
+from retrieval.agents.listing import check_collection
 from retrieval.agents.messages import FoundHit, SearchArguments, ToolMode
 from retrieval.agents.names import DOCUMENT_ADDRESS, Place
 from retrieval.agents.naming import names_of
 from retrieval.agents.texts import hit_part, quoted, search_told
+from retrieval.lookups import Field, Fields
 from retrieval.service import RetrievalService
 from shared.mcp.addresses import address
 from shared.mcp.budget import CHARACTERS_MAX, Packed, Part, pack
@@ -28,7 +30,8 @@ _TEXT_SHARE: Final = 0.9
 _TEXT_SHARE_MIN: Final = 0.4
 # A cursor and the words around it, at their longest.
 _CURSOR_TOKENS: Final = 40
-_FIELDS_MAX: Final = 200
+# Whose fields are named where one is unknown; they are not read of thousands for an error.
+_COLLECTIONS_LISTED_MAX: Final = 50
 _EXAMPLE_LENGTH_MAX: Final = 80
 
 
@@ -51,18 +54,8 @@ async def search_documents(service: RetrievalService, caller: Caller, arguments:
 async def _request(service: RetrievalService, tenant: str, arguments: SearchArguments) -> SearchRequest:
     """Raises InvalidFields and NotFound in words for agents."""
     if arguments.collection is not None:
-        await known_collection(service, tenant, arguments.collection)
-    conditions = None
-    if arguments.filter:
-        conditions = filter_of(arguments.filter)
-        names = None if arguments.collection is None else [arguments.collection]
-        found = await service.fields(tenant, names, fields_max=_FIELDS_MAX)
-        check_fields(
-            conditions,
-            [field for each in found for field in each.fields],
-            is_all=all(each.is_all for each in found),
-            where=arguments.collection or "any collection",
-        )
+        await check_collection(service, tenant, arguments.collection)
+    conditions = await _conditions(service, tenant, arguments) if arguments.filter else None
     return SearchRequest(
         query=arguments.query,
         collection=arguments.collection,
@@ -72,6 +65,22 @@ async def _request(service: RetrievalService, tenant: str, arguments: SearchArgu
         cursor=arguments.cursor,
         max_tokens=_text_tokens(arguments),
     )
+
+
+async def _conditions(service: RetrievalService, tenant: str, arguments: SearchArguments) -> dict[str, Any]:
+    conditions = filter_of(arguments.filter or {})
+    names = None if arguments.collection is None else [arguments.collection]
+    unknown = unknown_fields(conditions, _fields(await service.fields(tenant, names, only=list(conditions))))
+    if unknown:
+        listed = names or await service.collection_names(tenant, limit=_COLLECTIONS_LISTED_MAX)
+        raise unknown_field(
+            unknown[0], _fields(await service.fields(tenant, listed)), arguments.collection or "any collection"
+        )
+    return conditions
+
+
+def _fields(found: Sequence[Fields]) -> list[Field]:
+    return [field for each in found for field in each.fields]
 
 
 def _text_tokens(arguments: SearchArguments) -> int:

@@ -47,8 +47,7 @@ def search_told(
     query: str, mode: str, hits: list[Part[FoundHit]], *, next_cursor: str | None, hint: str | None
 ) -> Told:
     """Of one hit or more."""
-    noun = "passage" if len(hits) == 1 else "passages"
-    lines = [f"{len(hits)} {noun} for {shown_query(query)} ({mode})", *(part.text for part in hits)]
+    lines = [f"{counted(len(hits), 'passage')} for {shown_query(query)} ({mode})", *(part.text for part in hits)]
     if next_cursor is not None:
         lines.append(f"More: repeat with cursor={next_cursor!r}.")
     if hint:
@@ -104,6 +103,10 @@ def shown_query(query: str) -> str:
 
 def shortened(text: str, length_max: int) -> str:
     return text if len(text) <= length_max else text[: length_max - 1].rstrip() + CUT
+
+
+def counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def quoted(name: str) -> str:
