@@ -60,8 +60,12 @@ async def said_collections(service: RetrievalService, tenant: str) -> str:
 
 
 def typed_fields(fields: Fields) -> dict[str, str]:
-    """What to filter by, with the types of the values."""
-    return {field.name: kind for field in fields.fields if (kind := type_of([field]))}
+    """What to filter by, with the types of the values. Names that are longer than words are nobody's to write."""
+    return {
+        field.name: kind
+        for field in fields.fields
+        if len(field.name) <= _NAME_LENGTH_MAX and (kind := type_of([field]))
+    }
 
 
 def _listed(collection: Collection, fields: Fields) -> ListedCollection:

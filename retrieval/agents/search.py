@@ -1,7 +1,6 @@
 """Search as a tool: the service's own packing to a budget, then as much of it as fits on both channels."""
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -10,15 +9,15 @@ from retrieval.agents.empty import nothing_found
 from retrieval.agents.filters import filter_of, unknown_field, unknown_fields
 from retrieval.agents.listing import check_collection
 from retrieval.agents.messages import FoundHit, SearchArguments, ToolMode
-from retrieval.agents.names import DOCUMENT_ADDRESS, Place
+from retrieval.agents.names import Place
 from retrieval.agents.naming import names_of
-from retrieval.agents.texts import hit_part, quoted, search_told
+from retrieval.agents.passages import Passage, told_passages
 from retrieval.lookups import Field, Fields
+from retrieval.packing import CUT_TOKENS_MIN
 from retrieval.service import RetrievalService
-from shared.mcp.addresses import address
-from shared.mcp.budget import CHARACTERS_MAX, Packed, Part, pack
+from shared.mcp.budget import CHARACTERS_MAX, Packed
 from shared.mcp.catalogue import Caller, Told
-from shared.retrieval_messages import Hit, SearchAnswer, SearchMode, SearchRequest
+from shared.retrieval_messages import SearchAnswer, SearchMode, SearchRequest
 from shared.tokens import estimate_tokens
 
 MODES: Final[dict[ToolMode, SearchMode]] = {"hybrid": "hybrid", "semantic": "dense", "keyword": "lexical"}
@@ -32,7 +31,6 @@ _TEXT_SHARE_MIN: Final = 0.4
 _CURSOR_TOKENS: Final = 40
 # Whose fields are named where one is unknown; they are not read of thousands for an error.
 _COLLECTIONS_LISTED_MAX: Final = 50
-_EXAMPLE_LENGTH_MAX: Final = 80
 
 
 async def search_documents(service: RetrievalService, caller: Caller, arguments: SearchArguments) -> Told:
@@ -48,7 +46,7 @@ async def search_documents(service: RetrievalService, caller: Caller, arguments:
         # Asked again for what fits, so that the cursor goes on where this answer ends.
         kept = len(packed.parts)
         spent = sum(estimate_tokens(part.facts.text) for part in packed.parts)
-        request = msgspec.structs.replace(request, limit=kept, max_tokens=max(1, spent))
+        request = msgspec.structs.replace(request, limit=kept, max_tokens=max(CUT_TOKENS_MIN, spent))
 
 
 async def _request(service: RetrievalService, tenant: str, arguments: SearchArguments) -> SearchRequest:
@@ -93,33 +91,15 @@ def _text_tokens(arguments: SearchArguments) -> int:
 async def _told(
     service: RetrievalService, tenant: str, arguments: SearchArguments, answer: SearchAnswer
 ) -> tuple[Told, Packed[FoundHit]]:
-    hits = answer.hits
-    passages = [Place(hit.collection, hit.document_id, hit.start) for hit in hits]
-    names = await names_of(service, tenant, [*passages, Place(hits[0].collection, hits[0].document_id)])
-    makers = [
-        partial(_part, hit, names[place], index + 1, arguments.detail == "detailed")
-        for index, (hit, place) in enumerate(zip(hits, passages, strict=True))
-    ]
-    tell = partial(search_told, arguments.query, arguments.mode, next_cursor=answer.next_cursor)
-    document, last = names[Place(hits[0].collection, hits[0].document_id)], names[passages[-1]]
-    longest = tell([], hint=_hint(document, cut=last, number=len(hits)))
-    frame = Part(longest.text, longest.facts)
-    packed = pack(
-        makers, tokens_max=arguments.max_tokens - frame.tokens, characters_max=CHARACTERS_MAX - frame.characters
+    places = [Place(hit.collection, hit.document_id, hit.start) for hit in answer.hits]
+    first = Place(places[0].collection, places[0].document_id)
+    names = await names_of(service, tenant, [*places, first])
+    return told_passages(
+        [Passage(hit, names[place]) for hit, place in zip(answer.hits, places, strict=True)],
+        document=names[first],
+        query=arguments.query,
+        mode=arguments.mode,
+        next_cursor=answer.next_cursor,
+        with_metadata=arguments.detail == "detailed",
+        max_tokens=arguments.max_tokens,
     )
-    is_cut = packed.is_cut or hits[-1].is_cut
-    return tell(packed.parts, hint=_hint(document, cut=last if is_cut else None, number=len(hits))), packed
-
-
-def _part(hit: Hit, name: str, number: int, with_metadata: bool, characters: int | None) -> Part[FoundHit]:  # noqa: FBT001 - made by partial
-    uri = address(DOCUMENT_ADDRESS, collection=hit.collection, document_id=hit.document_id)
-    return hit_part(hit, name, uri, number=number, with_metadata=with_metadata, characters=characters)
-
-
-def _hint(document: str, *, cut: str | None, number: int) -> str:
-    whole = f"Whole document: get_document(ids=[{_example(document)}])."
-    return whole if cut is None else f"Hit {number} is cut: get_document(ids=[{_example(cut)}]) reads on. {whole}"
-
-
-def _example(name: str) -> str:
-    return quoted(name) if len(name) <= _EXAMPLE_LENGTH_MAX else "its id"

@@ -38,7 +38,8 @@ _DIGEST_DIGITS: Final = 10
 # What models write; plain text is cut and found just as well.
 _CONTENT_TYPE: Final = "text/markdown"
 _ERROR_LENGTH_MAX: Final = 300
-_NAME_LENGTH_MAX: Final = 100
+# Of a hundred names, so that an answer keeps to what hosts show.
+_NAME_LENGTH_MAX: Final = 190
 
 
 async def add_documents(service: RetrievalService, caller: Caller, arguments: AddArguments) -> Told:
@@ -69,7 +70,7 @@ async def delete_documents(service: RetrievalService, caller: Caller, arguments:
         )
         await service.delete_documents(tenant, place_collection, DocumentsDelete(ids=ids))
     missing = [name for name in names if name not in wholes]
-    return _deleted(list(wholes), missing, passages, places)
+    return _deleted(_named(list(wholes)), _named(missing), passages, places)
 
 
 def document_id_of(document: NewDocument) -> str:
@@ -179,6 +180,10 @@ def _deleted(deleted: list[str], missing: list[str], passages: Sequence[str], pl
 
 def _names(names: Sequence[str]) -> str:
     return ", ".join(names) or "nothing"
+
+
+def _named(names: Sequence[str]) -> list[str]:
+    return [shortened(name, _NAME_LENGTH_MAX) for name in names]
 
 
 def _in_tool_words(error: InvalidFields) -> InvalidFields:
