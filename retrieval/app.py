@@ -20,6 +20,7 @@ from retrieval.conversion.limits import Limits
 from retrieval.conversion.workers import Workers
 from retrieval.cross_encoder import SentenceTransformerCrossScorer
 from retrieval.embedder import Embedder
+from retrieval.feedback import Feedbacks
 from retrieval.filtering import FilterSets
 from retrieval.handlers import ROUTES
 from retrieval.history import History
@@ -137,6 +138,7 @@ async def _start(app: web.Application, settings: RetrievalSettings, load: LoadEm
         searcher=searcher,
         runner=runner,
         feed=feed,
+        feedback=Feedbacks(store, per_tenant_max=settings.feedback_max),
     )
     app[SERVICE] = service
     warming = asyncio.create_task(_warm(service, runner, reindexer, reranker, rows), name="warm-up")

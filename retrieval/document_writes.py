@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from retrieval.collection_rows import current_row
+from retrieval.feedback_rows import forget_documents
 from retrieval.fields import field_rows
 from retrieval.records import CollectionRow, Item, Outcome, Piece, PreparedDocument
 from shared.errors import DiptychError
@@ -144,6 +145,7 @@ def delete_documents(
             "AND job IN (SELECT accepted FROM jobs WHERE collection_id = ?)",
             (document_id, accepted_until, collection_id),
         )
+    forget_documents(connection, collection_id, document_ids)
     return deleted
 
 

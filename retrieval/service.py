@@ -12,6 +12,7 @@ import structlog
 
 from retrieval.conversion.accepting import check_content_type
 from retrieval.document_writes import last_accepted
+from retrieval.feedback import Feedbacks
 from retrieval.filtering import find_documents
 from retrieval.history import History
 from retrieval.job_feed import JobFeed
@@ -80,6 +81,7 @@ class RetrievalService:
         searcher: Searcher,
         runner: JobRunner,
         feed: JobFeed,
+        feedback: Feedbacks,
     ) -> None:
         self.settings = settings
         self.store = store
@@ -92,6 +94,7 @@ class RetrievalService:
         self._searcher = searcher
         self._runner = runner
         self._feed = feed
+        self.feedback = feedback
 
     async def put_collection(self, tenant: str, name: str, spec: CollectionSpec) -> Collection:
         if spec.model is not None:
@@ -250,6 +253,8 @@ class RetrievalService:
     async def check(self) -> CheckReport:
         """Of all tenants, so only for who may administer the server."""
         findings = [Finding(where="sqlite", problem=problem) for problem in await self.history.problems()]
+        judged, wrong = await self.feedback.problems()
+        findings += [Finding(where="sqlite", problem=problem) for problem in wrong]
         rows = await self.store.every_collection()
         chunks = 0
         for row in rows:
@@ -259,7 +264,8 @@ class RetrievalService:
                 continue  # deleted since the list was read
             chunks += compared
             findings += found
-        return CheckReport(clean=not findings, checked={"collections": len(rows), "chunks": chunks}, findings=findings)
+        checked = {"collections": len(rows), "chunks": chunks, "feedback": judged}
+        return CheckReport(clean=not findings, checked=checked, findings=findings)
 
     async def rebuild(self, tenant: str, name: str) -> Rebuilt:
         """Makes the collection's indexes anew from the truth, while searches go on in the old ones."""

@@ -28,6 +28,7 @@ from shared.errors import (
     Overloaded,
     ServiceError,
     TooLarge,
+    Unauthenticated,
     Unavailable,
     invalid,
 )
@@ -36,12 +37,15 @@ from shared.hosts import foreign_header
 from shared.keys import Authenticator, KeyFile, Principal, bearer_token
 from shared.messages import Health, NoQuery, Problem
 from shared.metrics import CONTENT_TYPE, HttpMetrics
+from shared.oauth.discovery import WELL_KNOWN
+from shared.oauth.resource_server import ResourceServer, resource_server
 from shared.openapi import describe_api
 from shared.record_streams import incoming_records, send_records
 from shared.routes import Call, PathId, Records, Reply, Route, Stream
 from shared.settings import ServiceSettings, is_loopback
 from shared.streaming import LAST_EVENT_ID_HEADER, send_events
 from shared.tracing import server_span
+from shared.users import kept_to_user
 from shared.wire import convert, decode, encode, media_type, negotiate
 
 REQUEST_ID_HEADER: Final = "X-Request-Id"
@@ -68,6 +72,8 @@ class Server:
     readiness: Readiness = field(default=_starting)
     # Needed by services with routes whose bodies are forms.
     forms: FormReader | None = None
+    # Where another issues access tokens for this service.
+    oauth: ResourceServer | None = None
     # Records spans, for whoever exports them.
     tracer: Tracer | None = None
     draining: bool = False
@@ -92,12 +98,17 @@ _PRINCIPAL: Final = web.RequestKey("principal", Principal)
 def make_server(settings: ServiceSettings, version: str) -> Server:
     """Raises SettingsError where the server would be open to others than this machine."""
     service_key = settings.service_key.get_secret_value() if settings.service_key else None
+    oauth = resource_server(settings)
     return Server(
         settings=settings,
         version=version,
         authenticator=Authenticator(
-            KeyFile(settings.keys_file), service_key=service_key, loopback=is_loopback(settings.host)
+            KeyFile(settings.keys_file),
+            service_key=service_key,
+            loopback=is_loopback(settings.host),
+            tokens=oauth.tokens.principal if oauth else None,
         ),
+        oauth=oauth,
         metrics=HttpMetrics(CollectorRegistry()),
     )
 
@@ -118,10 +129,18 @@ def build_app(
     app.router.add_get("/readyz", _readyz)
     app.router.add_get("/metrics", _metrics)
     app.router.add_get("/openapi.json", _serve_json(openapi))
+    protect(app, "")
     app.cleanup_ctx.extend(lifetimes)
     app.on_shutdown.append(_end_streams)
     app.on_cleanup.append(_close_keys)
     return app
+
+
+def protect(app: web.Application, path: str) -> None:
+    """Tells clients where to get access tokens for what is at this path, if there is an issuer of them."""
+    oauth = app[SERVER].oauth
+    if oauth is not None:
+        app.router.add_get(WELL_KNOWN + path, _serve_json(oauth.protect(path)))
 
 
 async def _end_streams(app: web.Application) -> None:
@@ -130,6 +149,8 @@ async def _end_streams(app: web.Application) -> None:
 
 async def _close_keys(app: web.Application) -> None:
     app[SERVER].authenticator.close()
+    if oauth := app[SERVER].oauth:
+        await oauth.tokens.close()
 
 
 async def admit(request: web.Request) -> Principal:
@@ -160,6 +181,7 @@ def _endpoint(route: Route) -> Callable[[web.Request], Awaitable[web.StreamRespo
                 bearer=bearer_token(request.headers.get("Authorization")),
                 last_event_id=request.headers.get(LAST_EVENT_ID_HEADER),
             )
+            call = await kept_to_user(route, request.app[SERVICE], call)
             if route.takes_long:  # the work may take its time; a caller that sends its body slowly may not
                 deadline.reschedule(None)
             reply = await route.handler(request.app[SERVICE], call)
@@ -320,9 +342,19 @@ def _problem(request: web.Request, error: ServiceError) -> web.Response:
     response = _respond(request, error.status, problem, problem=True)
     if error.retry_after_s is not None:
         response.headers["Retry-After"] = str(max(1, round(error.retry_after_s)))
-    if error.status == 401:  # noqa: PLR2004 - HTTP's number for it
-        response.headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, Unauthenticated | Forbidden):
+        _challenge(request, response, error)
     return response
+
+
+def _challenge(request: web.Request, response: web.Response, error: Unauthenticated | Forbidden) -> None:
+    """A 403 has one only where a token with another scope would do."""
+    oauth = request.app[SERVER].oauth
+    if oauth is not None and (isinstance(error, Unauthenticated) or error.scope is not None):
+        had_token = "Authorization" in request.headers
+        response.headers["WWW-Authenticate"] = oauth.discovery.challenge(request.path, error, had_token=had_token)
+    elif isinstance(error, Unauthenticated):
+        response.headers["WWW-Authenticate"] = "Bearer"
 
 
 def _request_id(request: web.Request) -> str:

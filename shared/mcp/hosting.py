@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
 from aiohttp import web
+from mcp.server.lowlevel import Server as AgentsServer
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 
 from shared.errors import Forbidden
@@ -20,7 +21,7 @@ from shared.hosts import foreign_header
 from shared.keys import Principal, bearer_token
 from shared.mcp.catalogue import Caller, Catalogue, Progress
 from shared.mcp.server import CALLER_OF, AgentServer, Calls
-from shared.server import REQUEST_ID, SERVER, SERVICE, Server, admit
+from shared.server import REQUEST_ID, SERVER, SERVICE, Server, admit, protect
 
 MCP_PATH: Final = "/mcp"
 USER_HEADER: Final = "Diptych-User"
@@ -32,6 +33,13 @@ def mount(app: web.Application, catalogue: Catalogue, *, path: str = MCP_PATH, c
     """Before the application starts. Answers what counts the calls, for another catalogue of the same process."""
     server = app[SERVER]
     calls = calls or Calls(server.metrics.registry)
+    scopes = [tool.scope for tool in catalogue.tools]
+
+    def check(principal: Principal) -> None:
+        # A client with a token can get one with more scopes, if it is told so; an empty list tells it nothing.
+        if server.oauth is not None and scopes and not any(principal.may(scope) for scope in scopes):
+            principal.require(scopes[0])
+
     agents = AgentServer(
         catalogue,
         version=server.version,
@@ -40,19 +48,31 @@ def mount(app: web.Application, catalogue: Catalogue, *, path: str = MCP_PATH, c
         timeout_s=server.settings.request_timeout_s,
         is_read_only=server.settings.mcp_read_only,
     )
-    manager = StreamableHTTPSessionManager(
-        agents.server, stateless=True, max_request_body_size=server.settings.body_bytes_max
-    )
+    mount_server(app, agents.server, path=path, check=check)
+    return calls
+
+
+def mount_server(
+    app: web.Application,
+    agents: AgentsServer[Any],
+    *,
+    path: str = MCP_PATH,
+    check: Callable[[Principal], None] = lambda _principal: None,
+) -> None:
+    """Any server of the SDK. `check` raises Forbidden for who may not come in at all."""
+    server = app[SERVER]
+    manager = StreamableHTTPSessionManager(agents, stateless=True, max_request_body_size=server.settings.body_bytes_max)
 
     async def handle(request: web.Request) -> web.StreamResponse:
         # Before the key: a page that was made to point here learns nothing, not even that a key is needed.
         _refuse_foreign(server, request)
         principal = await admit(request)
+        check(principal)
         return await _serve(request, principal, manager.asgi_app)
 
     app.router.add_post(path, handle)
+    protect(app, path)
     app.cleanup_ctx.append(_running(manager))
-    return calls
 
 
 def _refuse_foreign(server: Server, request: web.Request) -> None:
