@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from retrieval.lookups import Field
 from shared.errors import InvalidFields, invalid
-from shared.filters import Kind, kind_of
+from shared.filters import Kind, kind_of, parse_filter
 
 OPERATORS: Final = ("eq", "ne", "in", "gt", "gte", "lt", "lte", "contains")
 _LISTED: Final = ", ".join(OPERATORS)
@@ -22,7 +22,14 @@ _FIELDS_SHOWN_MAX: Final = 30
 
 def filter_of(given: Mapping[str, Any]) -> dict[str, Any]:
     """Raises InvalidFields that names the field and the operators."""
-    return {name: _condition(name, value) for name, value in given.items()}
+    found = {name: _condition(name, value) for name, value in given.items()}
+    try:
+        parse_filter(found, path="filter")
+    except InvalidFields as error:
+        # In the words that it was written in.
+        told = error.errors[0]
+        raise invalid(told.path.replace(".$", "."), told.message.replace("$", "")) from error
+    return found
 
 
 def unknown_fields(given: Mapping[str, Any], fields: Sequence[Field]) -> list[str]:
