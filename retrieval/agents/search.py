@@ -23,12 +23,14 @@ from shared.tokens import estimate_tokens
 MODES: Final[dict[ToolMode, SearchMode]] = {"hybrid": "hybrid", "semantic": "dense", "keyword": "lexical"}
 # What an id, a title, an address and the names of the fields cost beside a passage, measured on short ids.
 _HIT_TOKENS: Final = 60
+# What a hit takes of a budget with all that, at least: more hits than that are not expected in it.
+_PASSAGE_TOKENS: Final = 300
 # Quotes and line ends are escaped on one of the two channels.
 _TEXT_SHARE: Final = 0.9
 # Of the budget, however many hits are asked for: better few that say something.
 _TEXT_SHARE_MIN: Final = 0.4
-# A cursor and the words around it, at their longest.
-_CURSOR_TOKENS: Final = 40
+# The first line, a cursor and the hint.
+_FRAME_TOKENS: Final = 80
 # Whose fields are named where one is unknown; they are not read of thousands for an error.
 _COLLECTIONS_LISTED_MAX: Final = 50
 
@@ -84,7 +86,7 @@ def _fields(found: Sequence[Fields]) -> list[Field]:
 def _text_tokens(arguments: SearchArguments) -> int:
     """For the passages themselves."""
     whole = min(arguments.max_tokens, CHARACTERS_MAX // 4)
-    beside = _CURSOR_TOKENS + _HIT_TOKENS * arguments.limit
+    beside = _FRAME_TOKENS + _HIT_TOKENS * min(arguments.limit, whole // _PASSAGE_TOKENS)
     return max(1, int(max(whole * _TEXT_SHARE_MIN, (whole - beside) * _TEXT_SHARE)))
 
 
