@@ -10,6 +10,7 @@ import structlog
 from aiohttp import web
 
 from memory import VERSION
+from memory.agents.catalogue import CATALOGUE
 from memory.audit import Audit
 from memory.compactor import Compactor
 from memory.embeddings import Embeddings
@@ -40,6 +41,7 @@ from memory.summaries import Summaries
 from memory.transfers import Transfers
 from memory.turns import Turns
 from shared.database import Database
+from shared.mcp.hosting import mount
 from shared.retrieval_client import RetrievalClient
 from shared.server import SERVER, SERVICE, build_app, make_server
 from shared.snapshots import Snapshots
@@ -59,7 +61,9 @@ def build_memory(settings: MemorySettings) -> web.Application:
             await _start(app, settings, stack)
             yield
 
-    return build_app(make_server(settings, VERSION), ROUTES, [lifetime])
+    app = build_app(make_server(settings, VERSION), ROUTES, [lifetime])
+    mount(app, CATALOGUE)
+    return app
 
 
 async def _start(app: web.Application, settings: MemorySettings, stack: AsyncExitStack) -> None:

@@ -117,14 +117,16 @@ class MemoryService:
         self.erasing = erasing
         self._turns = Counter("diptych_turns", "Turns appended.", ["status"], registry=registry)
 
-    async def put_session(self, tenant: str, session_id: str, spec: SessionSpec) -> Session:
+    async def put_session(
+        self, tenant: str, session_id: str, spec: SessionSpec, *, only_of: str | None = None
+    ) -> Session:
         self._check_metadata(spec.metadata, "$.metadata")
         policy = spec.policy
         if policy and policy.tail_tokens_keep > policy.tail_tokens_max:
             raise invalid("$.policy.tail_tokens_keep", "must not be larger than tail_tokens_max")
         if policy and policy.summarizer == "llm" and self.settings.llm_url is None:
             raise invalid("$.policy.summarizer", "no language model is configured here (llm_url); use extractive")
-        session = await self.store.put_session(tenant, session_id, spec)
+        session = await self.store.put_session(tenant, session_id, spec, only_of=only_of)
         if spec.retention is not None:
             self.erasing.wake()
         return session
@@ -150,10 +152,12 @@ class MemoryService:
         """As forgetting erases. Raises NotFound."""
         return await self.erasing.erase_feedback(principal, await self.feedback.key(principal.tenant, feedback_id))
 
-    async def append(self, tenant: str, session_id: str, request: AppendRequest) -> AppendAnswer:
+    async def append(
+        self, tenant: str, session_id: str, request: AppendRequest, *, only_of: str | None = None
+    ) -> AppendAnswer:
         """Returns once the turns are durable; they can be recalled from then on, by meaning a moment later."""
         self._check_turns(request.turns)
-        answer = await self.store.append(tenant, session_id, request)
+        answer = await self.store.append(tenant, session_id, request, only_of=only_of)
         self.embeddings.wake()
         if answer.compaction == "queued":
             self._compactor.wake()
@@ -163,6 +167,10 @@ class MemoryService:
 
     async def turn_page(self, tenant: str, session_id: str, query: TurnsQuery) -> Page[Turn]:
         return await self.store.turn_page(await self.store.session(tenant, session_id), query)
+
+    async def turns_before(self, tenant: str, session_id: str, *, before: int | None, limit: int) -> list[Turn]:
+        """The newest turns in front of a number, or of all, in order. Raises NotFound."""
+        return await self.store.turns_before(await self.store.session(tenant, session_id), before=before, limit=limit)
 
     async def span_page(self, tenant: str, session_id: str, query: SpansQuery) -> Page[Span]:
         return await self._spans.page(await self.store.session(tenant, session_id), query)

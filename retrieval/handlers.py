@@ -36,7 +36,8 @@ from shared.retrieval_messages import (
     SearchRequest,
     UploadForm,
 )
-from shared.routes import Call, Reply, Route, Stream
+from shared.routes import Call, ForUser, Reply, Route, Stream
+from shared.users import not_for_users, of_the_tenant
 
 _COLLECTION = "/v1/collections/{collection}"
 _DOCUMENTS = _COLLECTION + "/documents"
@@ -162,21 +163,47 @@ async def delete_feedback(service: RetrievalService, call: Call[None, None]) -> 
     return await service.feedback.delete(call.principal.tenant, call.path["feedback"])
 
 
-def _read(method: str, path: str, summary: str, handler: Any, answer: type, **more: Any) -> Route:
+def _read(
+    method: str,
+    path: str,
+    summary: str,
+    handler: Any,
+    answer: type,
+    *,
+    for_user: ForUser = of_the_tenant,
+    **more: Any,
+) -> Route:
     return Route(
         method=method,
         path=path,
         summary=summary,
         handler=handler,
         scope="retrieval:read",
+        for_user=for_user,
         answers={200: answer},
         **more,
     )
 
 
-def _write(method: str, path: str, summary: str, handler: Any, answers: dict[int, type], **more: Any) -> Route:
+def _write(
+    method: str,
+    path: str,
+    summary: str,
+    handler: Any,
+    answers: dict[int, type],
+    *,
+    for_user: ForUser = of_the_tenant,
+    **more: Any,
+) -> Route:
     return Route(
-        method=method, path=path, summary=summary, handler=handler, scope="retrieval:write", answers=answers, **more
+        method=method,
+        path=path,
+        summary=summary,
+        handler=handler,
+        scope="retrieval:write",
+        for_user=for_user,
+        answers=answers,
+        **more,
     )
 
 
@@ -187,6 +214,7 @@ ROUTES = (
         summary="Version, model and limits",
         handler=info,
         scope=None,
+        for_user=of_the_tenant,
         answers={200: Info},
     ),
     *OPERATING_ROUTES,
@@ -268,6 +296,21 @@ ROUTES = (
     _read("POST", "/v1/search", "Hybrid, dense or lexical search", search, SearchAnswer, body=SearchRequest),
     _read("POST", "/v1/embed", "Embed texts with the service's model", embed, EmbedAnswer, body=EmbedRequest),
     _read("POST", "/v1/feedback", "Judge what a search found", add_feedback, FeedbackAnswer, body=SearchFeedbackIn),
-    _read("GET", "/v1/feedback", "List what was judged", list_feedback, SearchFeedbackPage, query=SearchFeedbackQuery),
-    _write("DELETE", "/v1/feedback/{feedback}", "Delete a query's judgments", delete_feedback, {200: Deleted}),
+    _read(
+        "GET",
+        "/v1/feedback",
+        "List what was judged",
+        list_feedback,
+        SearchFeedbackPage,
+        query=SearchFeedbackQuery,
+        for_user=not_for_users,
+    ),
+    _write(
+        "DELETE",
+        "/v1/feedback/{feedback}",
+        "Delete a query's judgments",
+        delete_feedback,
+        {200: Deleted},
+        for_user=not_for_users,
+    ),
 )

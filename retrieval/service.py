@@ -1,4 +1,4 @@
-"""What the retrieval service does, once for every way in: HTTP now, MCP later. Each method takes the caller's principal's
+"""What the retrieval service does, once for every way in: HTTP and MCP. Each method takes the caller's principal's
 tenant and answers a message, or raises a ServiceError."""
 
 import uuid
@@ -18,6 +18,7 @@ from retrieval.history import History
 from retrieval.job_feed import JobFeed
 from retrieval.job_runner import JobRunner
 from retrieval.jobs import Jobs
+from retrieval.lookups import Fields, find_fields, find_holders
 from retrieval.models import Models
 from retrieval.projections import Projections
 from retrieval.records import CollectionRow
@@ -132,17 +133,30 @@ class RetrievalService:
         documents, duplicates = self._accepted(given, place)
         job_id = await self._runner.submit(tenant, name, documents, model=self.settings.model)
         if wait:
-            await self._runner.wait(job_id, self.settings.ingest_wait_timeout_s)
+            return await self.ingested(tenant, job_id, duplicates)
+        return IngestAnswer(job=await self.jobs.job(tenant, job_id), duplicates=duplicates or None)
+
+    async def ingested(self, tenant: str, job_id: str, duplicates: Sequence[str] = ()) -> IngestAnswer:
+        """Waits for a job, as `wait` does. Without results where it takes longer."""
+        await self._runner.wait(job_id, self.settings.ingest_wait_timeout_s)
         job = await self.jobs.job(tenant, job_id)
-        is_done = wait and job.status in TERMINAL
         return IngestAnswer(
             job=job,
-            results=await self.jobs.results(tenant, job_id) if is_done else None,
-            duplicates=duplicates or None,
+            results=await self.jobs.results(tenant, job_id) if job.status in TERMINAL else None,
+            duplicates=list(duplicates) or None,
         )
 
     async def document(self, tenant: str, name: str, document_id: str) -> Document:
         return await self.store.document(await self.store.collection(tenant, name), document_id)
+
+    async def holders(self, tenant: str, document_ids: Sequence[str]) -> dict[str, list[str]]:
+        """The collections that have a document of this id, for each id that is in any."""
+        return await self.store.database.read(lambda connection: find_holders(connection, tenant, document_ids))
+
+    async def fields(self, tenant: str, names: Sequence[str] | None, *, fields_max: int) -> list[Fields]:
+        """What the metadata of these collections' documents, or of all, has. Raises NotFound."""
+        rows = [(row.id, row.name) for row in await self.store.collections(tenant, names)]
+        return await self.store.database.read(lambda connection: find_fields(connection, rows, fields_max=fields_max))
 
     async def document_page(self, tenant: str, name: str, query: DocumentsQuery) -> Page[DocumentInfo]:
         wanted = None if query.filter is None else _filter_of(query.filter)

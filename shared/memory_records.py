@@ -8,9 +8,9 @@ from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta
 
-from shared.fact_messages import FactKind, FactStatus, FactText, FactTurn
+from shared.fact_messages import FactStatus, FactText, FactTurn
 from shared.feedback_messages import JUDGMENTS_MAX, Comment, Grade, JudgedKind
-from shared.memory_messages import SEQ_MAX, LedgerItem, Name, Policy, Retention, Role
+from shared.memory_messages import SEQ_MAX, FactKind, LedgerItem, Name, Policy, Retention, Role
 from shared.messages import Answer, Id, Metadata, Request, Text, Timestamp, Title
 from shared.retrieval_messages import Query
 from shared.vectors import Vector

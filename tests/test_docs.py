@@ -32,7 +32,13 @@ OPERATIONS = (ROOT / "docs/OPERATIONS.md").read_text()
 
 ROUTES: tuple[Route, ...] = (*RETRIEVAL_ROUTES, *MEMORY_ROUTES)
 # Made by the server itself, so they stand in no table of routes.
-UNVERSIONED = {"GET /healthz", "GET /readyz", "GET /metrics", "GET /openapi.json"}
+UNVERSIONED = {
+    "GET /healthz",
+    "GET /readyz",
+    "GET /metrics",
+    "GET /openapi.json",
+    "GET /.well-known/oauth-protected-resource",
+}
 KINDS: tuple[type[ServiceSettings], ...] = (RetrievalSettings, MemorySettings)
 # Names that stand for any setting.
 PLACEHOLDERS = {"DIPTYCH_X", "DIPTYCH_RETRIEVAL_X", "DIPTYCH_MEMORY_X"}
