@@ -13,6 +13,7 @@ from memory.agents.conversation import (
 from memory.agents.deleting import Deleted, DeleteMemories, delete_memories
 from memory.agents.facts import Added, AddMemory, Updated, UpdateMemory, add_memory, update_memory
 from memory.agents.found import FoundMemories
+from memory.agents.glossary import GLOSSARY
 from memory.agents.prompts import PROMPTS
 from memory.agents.resources import RESOURCES
 from memory.agents.search import SearchMemories, search_memories
@@ -139,4 +140,5 @@ CATALOGUE: Final = Catalogue(
     tools=TOOLS,
     resources=RESOURCES,
     prompts=PROMPTS,
+    glossary=GLOSSARY,
 )

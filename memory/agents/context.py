@@ -34,8 +34,14 @@ class GetContext(Request, frozen=True, kw_only=True):
             description="What you are about to do, or the user's question",
         ),
     ]
-    session_id: Annotated[str, Meta(min_length=1, max_length=256, pattern=ID_PATTERN)] | None = None
-    max_tokens: Annotated[int, Meta(ge=200, le=8000)] = 1500
+    session_id: (
+        Annotated[
+            str,
+            Meta(min_length=1, max_length=256, pattern=ID_PATTERN, description="Of the conversation so far"),
+        ]
+        | None
+    ) = None
+    max_tokens: Annotated[int, Meta(ge=200, le=8000, description="Size of the answer")] = 1500
 
 
 class Noted(Answer, frozen=True, kw_only=True):

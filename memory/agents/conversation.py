@@ -18,7 +18,7 @@ _MESSAGES_MAX: Final = 100
 # More than any budget holds, at one word each.
 _READ_MAX: Final = 500
 
-SessionName = Annotated[str, Meta(min_length=1, max_length=256, pattern=ID_PATTERN)]
+SessionName = Annotated[str, Meta(min_length=1, max_length=256, pattern=ID_PATTERN, description="Of the conversation")]
 
 
 class Message(Request, frozen=True, kw_only=True):
@@ -31,7 +31,7 @@ class Message(Request, frozen=True, kw_only=True):
 
 class RecordMessages(Request, frozen=True, kw_only=True):
     session_id: SessionName
-    messages: Annotated[list[Message], Meta(min_length=1, max_length=_MESSAGES_MAX)]
+    messages: Annotated[list[Message], Meta(min_length=1, max_length=_MESSAGES_MAX, description="In order")]
 
 
 class Recorded(Answer, frozen=True, kw_only=True):
@@ -46,7 +46,7 @@ class Recorded(Answer, frozen=True, kw_only=True):
 class GetSession(Request, frozen=True, kw_only=True):
     session_id: SessionName
     before: Annotated[int, Meta(ge=1, le=SEQ_MAX, description="next_before of the page before")] | None = None
-    max_tokens: Annotated[int, Meta(ge=500, le=20_000)] = 4000
+    max_tokens: Annotated[int, Meta(ge=500, le=20_000, description="Size of the answer")] = 4000
 
 
 async def record_messages(service: MemoryService, caller: Caller, arguments: RecordMessages) -> Told:

@@ -25,7 +25,7 @@ Handle = Annotated[str, Meta(min_length=1, max_length=300)]
 
 
 class DeleteMemories(Request, frozen=True, kw_only=True):
-    ids: Annotated[list[Handle], Meta(min_length=1, max_length=100)]
+    ids: Annotated[list[Handle], Meta(min_length=1, max_length=100, description="Of memories or messages")]
 
 
 class Deleted(Answer, frozen=True, kw_only=True):

@@ -54,10 +54,10 @@ class AddMemory(Request, frozen=True, kw_only=True):
 
 
 class UpdateMemory(Request, frozen=True, kw_only=True):
-    id: Annotated[str, Meta(min_length=1, max_length=300)]
+    id: Annotated[str, Meta(min_length=1, max_length=300, description="Of the memory")]
     text: Statement | None = None
     expires_at: Annotated[str, Meta(description=f"Or '{NEVER}'")] | None = None
-    pinned: bool | None = None
+    pinned: Annotated[bool, Meta(description="Keep it in every context")] | None = None
 
 
 class Memory(Answer, frozen=True, kw_only=True):

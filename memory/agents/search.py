@@ -40,9 +40,9 @@ class SearchMemories(Request, frozen=True, kw_only=True):
     since: When | None = None
     until: When | None = None
     as_of: Annotated[str, Meta(description="Look from this earlier time")] | None = None
-    limit: Annotated[int, Meta(ge=1, le=50)] = 10
+    limit: Annotated[int, Meta(ge=1, le=50, description="At most so many")] = 10
     detail: Annotated[Detail, Meta(description="detailed: long messages whole")] = "concise"
-    max_tokens: Annotated[int, Meta(ge=500, le=20_000)] = 3000
+    max_tokens: Annotated[int, Meta(ge=500, le=20_000, description="Size of the answer")] = 3000
     cursor: Annotated[str, Meta(description="next_cursor of the same search")] | None = None
 
 

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from retrieval.agents.glossary import GLOSSARY
 from retrieval.agents.listing import list_collections
 from retrieval.agents.messages import (
     AddArguments,
@@ -31,6 +32,7 @@ OPENAI_PATH: Final = "/mcp/openai"
 
 CATALOGUE: Final = Catalogue(
     name="retrieval",
+    glossary=GLOSSARY,
     title="Retrieval",
     instructions=(
         "Documents that were stored for you, in collections. Search before you answer from memory: search_documents gives "
@@ -112,6 +114,7 @@ CATALOGUE: Final = Catalogue(
 
 OPENAI_CATALOGUE: Final = Catalogue(
     name="retrieval-openai",
+    glossary=GLOSSARY,
     title="Retrieval",
     instructions="search finds stored documents; fetch gives the text of one by its id.",
     tools=(

@@ -21,7 +21,7 @@ Question = Annotated[str, Meta(min_length=1, max_length=2000, pattern=TEXT_PATTE
 class SearchArguments(Request, frozen=True, kw_only=True):
     query: Annotated[Question, Meta(description="What to find, in plain words")]
     collection: Annotated[CollectionName, Meta(description="Search only this one; default all")] | None = None
-    limit: Annotated[int, Meta(ge=1, le=50)] = 8
+    limit: Annotated[int, Meta(ge=1, le=50, description="At most so many")] = 8
     mode: Annotated[ToolMode, Meta(description="keyword: the words themselves; semantic: the meaning")] = "hybrid"
     filter: (
         Annotated[
@@ -62,7 +62,7 @@ class GetArguments(Request, frozen=True, kw_only=True):
         Meta(min_length=1, max_length=10, description="Ids of hits or documents, or doc:// addresses"),
     ]
     start: Annotated[int, Meta(ge=0, description="Character to read on from: next_start")] = 0
-    max_tokens: Annotated[int, Meta(ge=500, le=TOKENS_MAX)] = 8000
+    max_tokens: Annotated[int, Meta(ge=500, le=TOKENS_MAX, description="Size of the answer")] = 8000
 
 
 class ReadDocument(Answer, frozen=True, kw_only=True):
