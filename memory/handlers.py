@@ -7,6 +7,7 @@ from memory.ownership import (
     exporting_own,
     forgetting_own,
     of_own_fact,
+    of_own_feedback,
     of_own_session,
     of_own_sources,
     of_own_span,
@@ -23,6 +24,12 @@ from shared.fact_messages import (
     FactPatch,
     FactRecord,
     FactsQuery,
+)
+from shared.feedback_messages import (
+    FeedbackAnswer,
+    RecallFeedbackIn,
+    RecallFeedbackPage,
+    RecallFeedbackQuery,
 )
 from shared.forgetting_messages import AuditPage, AuditQuery, ForgetRequest, TenantRetention
 from shared.memory_messages import (
@@ -164,6 +171,19 @@ async def delete_fact(service: MemoryService, call: Call[None, None]) -> EraseRe
 
 async def extract_facts(service: MemoryService, call: Call[ExtractRequest, None]) -> ExtractAnswer:
     return await service.extract(call.principal.tenant, call.path["session"], call.body)
+
+
+async def add_feedback(service: MemoryService, call: Call[RecallFeedbackIn, None]) -> FeedbackAnswer:
+    return await service.feedback.add(call.principal, call.body)
+
+
+async def list_feedback(service: MemoryService, call: Call[None, RecallFeedbackQuery]) -> RecallFeedbackPage:
+    page = await service.feedback.page(call.principal, call.query)
+    return RecallFeedbackPage(items=page.items, next_cursor=page.next_cursor)
+
+
+async def delete_feedback(service: MemoryService, call: Call[None, None]) -> EraseReport:
+    return await service.erase_feedback(call.principal, call.path["feedback"])
 
 
 def _read(method: str, path: str, summary: str, handler: Any, answer: type, *, for_user: ForUser, **more: Any) -> Route:
@@ -386,5 +406,31 @@ ROUTES = (
         for_user=not_for_users,
         takes_records=MEMORY_RECORDS,
         takes_long=True,
+    ),
+    _read(
+        "POST",
+        "/v1/feedback",
+        "Judge what a recall found",
+        add_feedback,
+        FeedbackAnswer,
+        body=RecallFeedbackIn,
+        for_user=with_own_body,
+    ),
+    _read(
+        "GET",
+        "/v1/feedback",
+        "List what was judged",
+        list_feedback,
+        RecallFeedbackPage,
+        query=RecallFeedbackQuery,
+        for_user=with_own_query,
+    ),
+    _write(
+        "DELETE",
+        "/v1/feedback/{feedback}",
+        "Erase a query's judgments",
+        delete_feedback,
+        EraseReport,
+        for_user=of_own_feedback,
     ),
 )

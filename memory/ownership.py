@@ -18,12 +18,13 @@ from shared.forgetting_messages import ForgetRequest
 from shared.memory_records import ExportQuery
 from shared.routes import Call
 
-Kind = Literal["session", "span", "fact"]
+Kind = Literal["session", "span", "fact", "feedback"]
 
 _OWN: Final[Mapping[Kind, str]] = {
     "session": "SELECT 1 FROM sessions WHERE tenant = ? AND session_id = ? AND user_id = ?",
     "span": "SELECT 1 FROM sessions s JOIN spans p ON p.session = s.id WHERE s.tenant = ? AND p.span_id = ? AND s.user_id = ?",
     "fact": "SELECT 1 FROM facts WHERE tenant = ? AND fact_id = ? AND user_id = ?",
+    "feedback": "SELECT 1 FROM feedback WHERE tenant = ? AND feedback_id = ? AND user_id = ?",
 }
 
 
@@ -58,6 +59,10 @@ async def of_own_span(service: MemoryService, call: Call[Any, Any]) -> Call[Any,
 
 async def of_own_fact(service: MemoryService, call: Call[Any, Any]) -> Call[Any, Any]:
     return await _of_own(service, call, "fact")
+
+
+async def of_own_feedback(service: MemoryService, call: Call[Any, Any]) -> Call[Any, Any]:
+    return await _of_own(service, call, "feedback")
 
 
 async def of_own_sources(service: MemoryService, call: Call[FactIn, Any]) -> Call[FactIn, Any]:

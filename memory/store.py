@@ -6,7 +6,7 @@ tenants, and what is read belongs to a named user, agent or session.
 
 import sqlite3
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -26,7 +26,7 @@ from shared.memory_messages import (
     TurnsQuery,
 )
 from shared.paging import Page, number_of, page_of
-from shared.sql_values import now_stored
+from shared.sql_values import now_stored, stored_time
 
 SESSION_COLUMNS = "id, tenant, session_id, user_id, agent_id, policy"
 # Sorts behind every stored time.
@@ -124,6 +124,18 @@ class Store:
                 (row.id, after, 2**62 if query.before is None else query.before, query.limit + 1),
             ).fetchall()
             return page_of([turn_of(found) for found in rows], query.limit, key=lambda turn: str(turn.seq))
+
+        return await self.database.read(unit)
+
+    async def turns_before(self, row: SessionRow, *, before: int | None, limit: int) -> list[Turn]:
+        """The newest turns in front of a number, or of all, in order."""
+
+        def unit(connection: sqlite3.Connection) -> list[Turn]:
+            rows = connection.execute(
+                f"SELECT {TURN_COLUMNS} FROM turns WHERE session = ? AND seq < ? ORDER BY seq DESC LIMIT ?",
+                (row.id, 2**62 if before is None else before, limit),
+            ).fetchall()
+            return [turn_of(found) for found in reversed(rows)]
 
         return await self.database.read(unit)
 
@@ -249,14 +261,3 @@ def turn_of(row: tuple[str, ...]) -> Turn:
         },
         Turn,
     )
-
-
-def stored_time(moment: datetime | None) -> str | None:
-    """Times are stored in UTC with microseconds always, so that their texts sort as they do."""
-    if moment is None:
-        return None
-    try:
-        return moment.astimezone(UTC).isoformat(timespec="microseconds")
-    except OverflowError:  # the first or last day of the calendar, in a zone beyond it
-        edge = datetime.min if moment.year == 1 else datetime.max  # noqa: DTZ901 - the zone is added below
-        return edge.replace(tzinfo=UTC).isoformat(timespec="microseconds")

@@ -77,6 +77,11 @@ class ServiceSettings(BaseSettings):
         ge=0,
         description="On SIGTERM, how long requests in flight may finish. Keep it under your platform's grace.",
     )
+    feedback_max: int = Field(
+        100_000,
+        ge=1,
+        description="Judged queries kept of one tenant; the next is answered 409. A golden set has thousands; more is a log.",
+    )
     read_connections: int = Field(
         4,
         ge=1,

@@ -1,6 +1,6 @@
 """Answers that keep to a budget on both channels, counted the same way as every other budget. Pure."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
@@ -63,6 +63,45 @@ def pack(
     if kept or not pending:
         return Packed(kept, len(pending) - len(kept))
     return Packed([_cut(pending[0], tokens_max, characters_max)], len(pending) - 1, is_cut=True)
+
+
+def share(
+    makers: Sequence[Callable[[int | None], Part[FactsT]]], *, tokens_max: int, characters_max: int = CHARACTERS_MAX
+) -> Packed[FactsT]:
+    """All entries, each with a fair part of the budget: what a short one does not need goes to the longer ones. Only where not
+    even their beginnings fit are the last ones left out, but never the first."""
+    bare: list[Part[FactsT]] = []
+    tokens_left, characters_left = tokens_max, characters_max
+    for make in makers:
+        part = make(0)
+        tokens_left, characters_left = tokens_left - part.tokens - 1, characters_left - part.characters - 2
+        if bare and min(tokens_left, characters_left) < 0:
+            tokens_left, characters_left = tokens_left + part.tokens + 1, characters_left + part.characters + 2
+            break
+        bare.append(part)
+    parts = list(bare)
+    whole = [make(None) for make in makers[: len(bare)]]
+    smallest_first = sorted(range(len(bare)), key=lambda index: whole[index].tokens - bare[index].tokens)
+    for position, index in enumerate(smallest_first):
+        sharers, begun = len(bare) - position, bare[index]
+        part = _fitted(
+            makers[index],
+            whole[index],
+            begun.tokens + max(0, tokens_left // sharers),
+            begun.characters + max(0, characters_left // sharers),
+        )
+        tokens_left -= max(0, part.tokens - begun.tokens)
+        characters_left -= max(0, part.characters - begun.characters)
+        parts[index] = part
+    return Packed(parts, len(makers) - len(bare), is_cut=parts != whole)
+
+
+def _fitted(
+    make: Callable[[int | None], Part[FactsT]], whole: Part[FactsT], tokens_max: int, characters_max: int
+) -> Part[FactsT]:
+    if whole.tokens <= tokens_max and whole.characters <= characters_max:
+        return whole
+    return _cut(make, tokens_max, characters_max)
 
 
 def _cut(make: Callable[[int | None], Part[FactsT]], tokens_max: int, characters_max: int) -> Part[FactsT]:

@@ -120,3 +120,5 @@ class Catalogue:
     tools: tuple[Tool, ...]
     resources: tuple[ResourceKind, ...] = ()
     prompts: tuple[Prompt, ...] = ()
+    # What the fields of answers mean, by name, or by `tool.name` where a tool means something of its own.
+    glossary: Mapping[str, str] = field(default_factory=dict)

@@ -3,6 +3,7 @@
 What is left out is checked all the same when a call comes in; it only is not worth a model's attention.
 """
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -15,6 +16,31 @@ def schema_of(kind: type[msgspec.Struct]) -> dict[str, Any]:
     (reference,), components = msgspec.json.schema_components([kind], ref_template="{name}")
     found: dict[str, Any] = _inlined(reference, components, ())
     return found
+
+
+def explained(schema: dict[str, Any], meaning_of: Callable[[str], str | None]) -> dict[str, Any]:
+    """With a description for every property that has none, at every depth, as far as `meaning_of` its name knows one."""
+
+    def walk(node: Any) -> Any:
+        if isinstance(node, list):
+            return [walk(each) for each in node]
+        if not isinstance(node, dict):
+            return node
+        found = {
+            key: walk(value) if key in {"items", "anyOf", "additionalProperties"} else value
+            for key, value in node.items()
+        }
+        if "properties" in node:
+            found["properties"] = {name: described(name, each) for name, each in node["properties"].items()}
+        return found
+
+    def described(name: str, node: dict[str, Any]) -> dict[str, Any]:
+        meaning = meaning_of(name)
+        known = {} if meaning is None or "description" in node else {"description": meaning}
+        return {**walk(node), **known}
+
+    result: dict[str, Any] = walk(schema)
+    return result
 
 
 def _inlined(node: Any, components: dict[str, Any], path: tuple[str, ...]) -> Any:

@@ -7,7 +7,7 @@ that was not ours) is a protocol error. Lists depend on the caller's key alone, 
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, TypeVar
 
 import mcp_types as types
@@ -20,10 +20,11 @@ from mcp.shared.exceptions import MCPError
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from shared.errors import Internal, NotFound, ServiceError, Unavailable
+from shared.mcp import icon
 from shared.mcp.addresses import match, variables_of
 from shared.mcp.arguments import arguments_of
 from shared.mcp.catalogue import Caller, Catalogue, Prompt, PromptArgument, ResourceKind, ResourcePage, Told, Tool
-from shared.mcp.schemas import schema_of
+from shared.mcp.schemas import explained, schema_of
 from shared.metrics import SECONDS_BUCKETS
 
 # Where the host of the server leaves who is asking.
@@ -75,13 +76,14 @@ class AgentServer:
         self._calls = calls
         self._timeout_s = timeout_s
         self._tools = {tool.name: tool for tool in catalogue.tools if tool.is_read_only or not is_read_only}
-        self._listed = {name: _described(tool) for name, tool in self._tools.items()}
+        self._listed = {name: _described(tool, catalogue.glossary) for name, tool in self._tools.items()}
         self._prompts = {prompt.name: prompt for prompt in catalogue.prompts}
         self.server: Server[Any] = Server(
             catalogue.name,
             version=version,
             title=catalogue.title,
             instructions=catalogue.instructions,
+            icons=[types.Icon(src=icon.ADDRESS, mime_type=icon.MEDIA_TYPE, sizes=["any"])],
             cache_hints={
                 "tools/list": CacheHint(_LISTS_TTL_MS, "private"),
                 "prompts/list": CacheHint(_LISTS_TTL_MS, "private"),
@@ -305,13 +307,16 @@ class AgentServer:
             raise _protocol_error(error) from error
 
 
-def _described(tool: Tool) -> types.Tool:
+def _described(tool: Tool, glossary: Mapping[str, str]) -> types.Tool:
+    def meaning_of(field: str) -> str | None:
+        return glossary.get(f"{tool.name}.{field}") or glossary.get(field)
+
     return types.Tool(
         name=tool.name,
         title=tool.title,
         description=tool.description,
         input_schema=schema_of(tool.arguments),
-        output_schema=schema_of(tool.answers),
+        output_schema=explained(schema_of(tool.answers), meaning_of),
         annotations=types.ToolAnnotations(
             title=tool.title,
             read_only_hint=tool.is_read_only,

@@ -115,7 +115,7 @@ async def vanish(probe: Probe, work: Work, name: str, *, revision: str, says_so:
             writer.transport.abort()
         else:
             writer.close()
-        ended_at = await ended
+        ended_at: float = await ended
     del work.begun[name], work.ended[name]
     return ended_at - gone_at
 

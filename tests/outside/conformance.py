@@ -1,16 +1,15 @@
-"""The protocol's own conformance suite, from outside, against a running server: `python -m tests.outside.conformance`.
+"""The protocol's own conformance suite against the hosting of the tools: `make conformance`.
 
-Without an address it serves the fixture (tests/mcp/fixture_server.py) behind the hosting of the services, and runs what each
-revision requires. With `--url`, the named scenarios against whatever is served there. Needs npx and a registry of packages; the
-versions are pinned. Exits with 0 when everything that was asked for passed.
+Behind the hosting of the services stands a server that has everything the suite asks for by name (tests/mcp/fixture_server.py).
+What each revision requires is run whole. Needs npx and its registry; versions are those of package.json. Ends with 0 when all passed.
 """
 
-import argparse
 import asyncio
+import json
 import logging
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -21,19 +20,23 @@ from shared.mcp.hosting import MCP_PATH, mount_server
 from tests.mcp.fixture_server import Fixture
 from tests.shared.probe import running_probe
 
+_HERE: Final = Path(__file__).parent
 # The suite needs Node 22 or newer, whatever the machine has.
-PACKAGES: Final = ("node@24.19.0", "@modelcontextprotocol/conformance@0.2.0-alpha.12")
+_PACKAGES: Final = ("node", "@modelcontextprotocol/conformance")
 # Revisions, and what of each cannot be: a server without sessions has no way to ask a client of an older revision.
-REQUIRED: Final = {"2026-07-28": None, "2025-11-25": Path(__file__).with_name("stateless_baseline.yml")}
+REQUIRED: Final = {"2026-07-28": None, "2025-11-25": _HERE / "stateless-baseline.yml"}
 TIMEOUT_S: Final = 300.0
 
 
-async def run_suite(url: str, *options: str) -> int:
+async def run_suite(url: str, revision: str, baseline: Path | None) -> int:
     """The suite's exit code. What it prints is passed on."""
-    packages = [part for package in PACKAGES for part in ("-p", package)]
+    pins = json.loads((_HERE / "package.json").read_text(encoding="utf-8"))["dependencies"]
+    packages = [part for name in _PACKAGES for part in ("--package", f"{name}@{pins[name]}")]
+    known = () if baseline is None else ("--expected-failures", str(baseline))
     with tempfile.TemporaryDirectory() as results:
         process = await asyncio.create_subprocess_exec(
-            *("npx", "--yes", *packages, "conformance", "server", "--url", url, "--output-dir", results, *options)
+            *("npx", "--yes", *packages, "conformance", "server", "--url", url, "--output-dir", results),
+            *("--requirements", revision, *known),
         )
         try:
             async with asyncio.timeout(TIMEOUT_S):
@@ -52,41 +55,16 @@ async def running_fixture() -> AsyncIterator[str]:
 
 
 async def check_hosting() -> int:
-    worst = 0
+    codes = {}
     async with running_fixture() as url:
         for revision, baseline in REQUIRED.items():
-            known = () if baseline is None else ("--expected-failures", str(baseline))
-            code = await run_suite(url, "--requirements", revision, *known)
-            sys.stdout.write(f"requirements of {revision}: exit code {code}\n")
-            worst = max(worst, code)
-    return worst
-
-
-async def check_scenarios(url: str, scenarios: Sequence[str], revision: str, baseline: str | None) -> int:
-    known = () if baseline is None else ("--expected-failures", baseline)
-    worst = 0
-    for scenario in scenarios:
-        code = await run_suite(url, "--scenario", scenario, "--spec-version", revision, *known)
-        sys.stdout.write(f"{scenario} of {revision}: exit code {code}\n")
-        worst = max(worst, code)
-    return worst
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--url", help="of a server's /mcp; without it the fixture is served")
-    parser.add_argument("--spec-version", default="2026-07-28", choices=REQUIRED)
-    parser.add_argument("--expected-failures", help="a baseline file of the suite")
-    parser.add_argument("scenarios", nargs="*")
-    given = parser.parse_args()
-    # Of the server only what is wrong, between the lines of the suite.
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    if given.url is None:
-        return asyncio.run(check_hosting())
-    if not given.scenarios:
-        parser.error("name the scenarios; `conformance list --server` lists them")
-    return asyncio.run(check_scenarios(given.url, given.scenarios, given.spec_version, given.expected_failures))
+            codes[revision] = await run_suite(url, revision, baseline)
+    for revision, code in codes.items():
+        sys.stdout.write(f"requirements of {revision}: exit code {code}\n")
+    return max(codes.values())
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # Of the server only what is wrong, between the lines of the suite.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    sys.exit(asyncio.run(check_hosting()))
