@@ -13,6 +13,7 @@ from diptych import MemoryClient
 from memory.handlers import ROUTES
 from retrieval.handlers import ROUTES as RETRIEVAL_ROUTES
 from shared.errors import Forbidden, NotFound
+from shared.feedback_messages import ItemJudgment
 from shared.keys import SCOPES, KeyFile
 from shared.memory_messages import SessionSpec
 from shared.routes import Route
@@ -112,6 +113,17 @@ ATTEMPTS: Mapping[str, list[Attempt]] = {
         Attempt(404, {"session_id": "nobodys"}),
         Attempt(200, {"query": "island", "max_tokens": 100000}),
     ],
+    "add_feedback": [
+        Attempt(
+            403, {"user_id": "bob", "query": "where", "judgments": [{"kind": "fact", "id": "b-fact", "relevance": 1}]}
+        ),
+        Attempt(404, {"session_id": "bobs", "query": "where", "judgments": [{"id": "b1", "relevance": 1}]}),
+        Attempt(404, {"session_id": "nobodys", "query": "where", "judgments": [{"id": "n1", "relevance": 1}]}),
+        Attempt(422, {"query": "where", "judgments": [{"kind": "fact", "id": "b-fact", "relevance": 1}]}),
+        Attempt(422, {"query": "where", "judgments": [{"id": "b1", "session_id": "bobs", "relevance": 1}]}),
+    ],
+    "list_feedback": [Attempt(403, query="?user_id=bob"), Attempt(404, query="?session_id=bobs"), Attempt(200)],
+    "delete_feedback": [Attempt(404)],
     "export_memory": [Attempt(403, query="?user_id=bob"), Attempt(403, query="?everything=true"), Attempt(200)],
     "import_memory": [Attempt(403)],
 }
@@ -155,7 +167,9 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
         await tenant.put_fact(id="b-fact", user_id="bob", text="Bob lives on the island of Zanzibar.")
         await tenant.put_fact(id="a-fact", user_id="ada", text="Ada lives on an island.")
         span = (await tenant.spans("bobs")).items[0].id
-        path = {"session": "bobs", "span": span, "fact": "b-fact", "snapshot": "none"}
+        judgment = ItemJudgment(kind="fact", id="b-fact", relevance=1)
+        feedback = (await tenant.add_feedback("zanzibar", [judgment], user_id="bob")).id
+        path = {"session": "bobs", "span": span, "fact": "b-fact", "snapshot": "none", "feedback": feedback}
         yield House(running.url, tenant, ada, token, path)
 
 
