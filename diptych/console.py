@@ -23,6 +23,7 @@ from shared.wire import JSON, encode
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_UNREACHABLE = 3
+EXIT_WORSE = 4
 
 Parameters = ParamSpec("Parameters")
 ResultT = TypeVar("ResultT")

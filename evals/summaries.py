@@ -23,7 +23,8 @@ from rouge_score.rouge_scorer import RougeScorer
 
 from benchmarks.data import data_option, read_records
 from benchmarks.report import Machine, as_json, err, print_results, table_of, this_machine
-from evals.scoring import Difference, paired_bootstrap
+from diptych.evaluation.statistics import Interval as Mean
+from diptych.evaluation.statistics import paired
 from evals.summarizers import Summarizer, summarizers
 from memory.common_words import FILLER_WORDS, FUNCTION_WORDS
 from memory.records import Line
@@ -149,7 +150,7 @@ def rouge(dialogues: Sequence[Dialogue], ways: dict[str, Summarizer]) -> list[Ro
                 share=share,
                 scores={kind: _mean(values[name][kind]) for kind in _ROUGES},
                 recall_1=_mean([score["rouge1"].recall for score in scored[name]]),
-                against={kind: _interval(paired_bootstrap(ours[kind], values[name][kind])) for kind in _ROUGES[:2]},
+                against={kind: _interval(paired(ours[kind], values[name][kind]).difference) for kind in _ROUGES[:2]},
             )
             for name in ways
         ]
@@ -198,7 +199,7 @@ def evidence(
                 answers=_mean(answers),
                 keys=_mean(keys),
                 turns=_mean(kept),
-                against=_interval(paired_bootstrap(ours, answers)),
+                against=_interval(paired(ours, answers).difference),
                 ms_mean=round(elapsed_ms / len(needed), 1),
             )
         )
@@ -222,7 +223,7 @@ def _mean(values: Sequence[float]) -> float:
     return round(sum(values) / len(values), 4) if values else 0.0
 
 
-def _interval(difference: Difference) -> Interval:
+def _interval(difference: Mean) -> Interval:
     return round(difference.mean, 4), round(difference.low, 4), round(difference.high, 4)
 
 

@@ -47,9 +47,9 @@ SINGLE_IMPORTERS = {
     "openvino": "retrieval/openvino_embedder.py",
     "prometheus_client.exposition": "shared/metrics.py",
     "pydantic_settings": "shared/settings.py",
+    "jwt": "shared/oauth/access_tokens.py",
     "mcp": "shared/mcp/server.py shared/mcp/hosting.py diptych/mcp_relay.py diptych/mcp_upstream.py",
     "httpx2": "diptych/mcp_upstream.py",
-    "jwt": "shared/oauth/access_tokens.py",
     "msgpack": "shared/wire.py",
     "Stemmer": "memory/words.py",
     "py3langid": "memory/languages.py",
@@ -62,6 +62,8 @@ ENVIRONMENT_READERS = {
     "diptych/commands/services.py",  # as above
     "diptych/embedded.py",  # as above
     "benchmarks/memory_alone.py",  # a child inherits it
+    "benchmarks/peer_process.py",  # as above
+    "benchmarks/peers/memories.py",  # as above
     "benchmarks/ingest.py",  # it shows which settings the services will see
 }
 MODULE_LINES_MAX = 500
