@@ -94,8 +94,10 @@ async def test_what_was_ingested_is_asked_again_without_writing(
     sequence = (await retrieval.client.collection("mine")).sequence
     (folder / "corpus.jsonl").unlink()
     done = await shell.run(*arguments, "--reuse")
+    nowhere = await shell.run("eval", "retrieval", "--dataset", str(folder), "--reuse")
 
-    assert (early.code, done.code) == (2, 0)
+    assert (early.code, done.code, nowhere.code) == (2, 0, 2)
+    assert "--collection says where the documents are" in nowhere.err
     assert "holds 0 documents, and the dataset 3: leave out --reuse" in early.err
     assert (await retrieval.client.collection("mine")).sequence == sequence
 
