@@ -5,6 +5,8 @@ VENV ?= .venv
 PIP_FLAGS ?=
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+PEERS_VENV := .venv-peers
+PEERS_INSTALLED := $(PEERS_VENV)/.installed
 # Nothing is downloaded at run time: the default model comes in a package.
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
@@ -41,10 +43,19 @@ lint: $(INSTALLED) ## Formatting, lint and strict types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench-quick: $(INSTALLED) ## Latency, start time, crash recovery and ingest, printed with the machine
-	$(BIN)/python -m benchmarks.latency
-	$(BIN)/python -m benchmarks.recovery
-	$(BIN)/python -m benchmarks.ingest
+# What the others bring would meet our pins, so it gets an environment of its own.
+$(PEERS_INSTALLED): benchmarks/requirements-peers.txt
+	$(PYTHON) -m venv $(PEERS_VENV)
+	$(PEERS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -r benchmarks/requirements-peers.txt
+	@touch $@
+
+bench-peers-env: $(PEERS_INSTALLED) ## Install the systems that Diptych is measured beside, in .venv-peers (2.5 GB)
+
+bench: $(INSTALLED) $(PEERS_INSTALLED) ## Run every benchmark in full; about an hour. The README's numbers are made from it
+	$(BIN)/python -m benchmarks all
+
+bench-quick: $(INSTALLED) ## Run every benchmark on little data, without other systems; minutes
+	$(BIN)/python -m benchmarks quick
 
 evals: $(INSTALLED) ## Quality of searches on the golden sets; takes minutes
 	$(BIN)/python -m evals.retrieval
@@ -66,6 +77,6 @@ eval-baselines: $(INSTALLED) ## Take the slice's results of this build as the ne
 	$(EVAL_MEMORY) --output evals/baselines/memory.json
 
 clean: ## Remove the virtual environment and caches
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PEERS_VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help install demo test test-slow serve lint bench-quick evals eval-gate eval-baselines clean
+.PHONY: help install demo test test-slow serve lint bench bench-quick bench-peers-env evals eval-gate eval-baselines clean

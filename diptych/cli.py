@@ -12,9 +12,11 @@ from diptych.commands.demo import demo
 from diptych.commands.documents import delete, ingest
 from diptych.commands.evaluations import evaluate
 from diptych.commands.facts import facts
+from diptych.commands.feedback import feedback
 from diptych.commands.forgetting import audit, forget
 from diptych.commands.jobs import jobs
 from diptych.commands.keys import keys
+from diptych.commands.mcp import mcp
 from diptych.commands.memories import context, recall, remember
 from diptych.commands.models import flip, reindex
 from diptych.commands.search import search
@@ -86,6 +88,7 @@ for command in (
     forget,
     audit,
     facts,
+    feedback,
     jobs,
     keys,
     check,
@@ -97,5 +100,6 @@ for command in (
     restore,
     demo,
     evaluate,
+    mcp,
 ):
     main.add_command(command)
