@@ -49,7 +49,8 @@ _STORED: Final = {
 _LACKING: Final = {
     "mem0, extraction of facts": "it needs a language model; `infer=False` keeps turns as they are",
     "mem0, search by words and entities": "its encoders (FastEmbed's BM25, spaCy's en_core_web_sm) are fetched when it starts",
-    "Letta, Graphiti, Hindsight, Honcho, cognee": "they need a language model or a database server to keep anything",
+    "Letta, Graphiti, Honcho, cognee": "they need a language model or a database server to keep anything",
+    "Hindsight, MemPalace": "both can do without a language model, and were not tried",
 }
 # Large, since waiting until a block is embedded is coarse: it takes 0.2 s at least, which count.
 _APPEND_BLOCK: Final = 100

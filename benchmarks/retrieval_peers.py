@@ -247,7 +247,7 @@ def tables_of(results: RetrievalPeers) -> dict[str, Table]:
 @click.command(context_settings={"show_default": True})
 @click.option("--documents", type=click.IntRange(min=500), default=20_000, help="At most; there are about 12,850.")
 @click.option("--made", type=click.IntRange(min=1000), help="So many made-up documents instead.")
-@click.option("--passes", type=click.IntRange(min=1), default=3, help="How often each query is asked.")
+@click.option("--passes", type=click.IntRange(min=1), default=2, help="How often each query is asked.")
 @click.option("--clients", type=click.IntRange(min=1), default=16, help="Of a crowd.")
 @click.option("--searches", type=click.IntRange(min=16), default=1000, help="Of a crowd, which comes twice.")
 @peers_option(tuple(LABELS))
