@@ -25,6 +25,7 @@ _STYLE: Final[dict[Any, Any]] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
+    "axes.grid.axis": "y",
     "grid.color": "#dddddd",
     "axes.axisbelow": True,
 }
@@ -84,6 +85,7 @@ def _paint_kept(axes: Axes, numbers: dict[str, list[tuple[float, float]]]) -> No
     for index, (kind, points) in enumerate(numbers.items()):
         color = _OURS if index == 0 else _OTHERS[index % len(_OTHERS)]
         axes.plot([100 * x for x, _ in points], [100 * y for _, y in points], marker="o", label=f"{kind}s", color=color)
+    axes.set_xticks([100 * x for x, _ in next(iter(numbers.values()))])
     axes.set_xlabel("tokens of a span, % of the turns that it stands for")
     axes.set_ylabel("kept word for word, %")
     axes.set_ylim(0, 103)
@@ -104,6 +106,7 @@ def _paint_filters(axes: Axes, numbers: list[tuple[float, float, float, float]])
     for place, (_, _, p95, recall) in zip(places, numbers, strict=True):
         axes.annotate(f"recall {recall:.3f}", (place, p95), ha="center", va="bottom", fontsize=8.5)
     axes.set_xticks(list(places), [f"{100 * keeps:g} %" for keeps, *_ in numbers])
+    axes.margins(y=0.12)
     axes.set_xlabel("of a million vectors, the filter keeps")
     axes.set_ylabel("ms")
     axes.legend(frameon=False)
@@ -133,7 +136,7 @@ def _paint_quality(axes: Axes, numbers: dict[str, list[float]]) -> None:
     axes.set_xticks([place + 0.4 - width / 2 for place in range(3)], ["scifact", "cranfield", "cosqa"])
     axes.set_ylabel("nDCG@10")
     axes.set_ylim(0, 0.9)
-    axes.legend(frameon=False, ncols=4, loc="upper center", fontsize=8.5)
+    axes.legend(frameon=False, ncols=4, loc="upper center", fontsize=8, columnspacing=1.2)
 
 
 def _vector_peers(measured: Measured) -> list[tuple[str, str, float, float]]:
@@ -175,12 +178,13 @@ def _paint_memory_peers(axes: Axes, numbers: list[tuple[str, float, float, float
             axes.bar_label(bars, fmt=lambda shown: f"{shown:.3f}".removeprefix("0"), fontsize=8.5)
         axes.annotate(
             f"{name}: append {append_ms:.1f} ms, search {search_ms:.1f} ms",
-            (1.55, 0.9 - 0.12 * index),
+            (1.5, 0.9 - 0.12 * index),
             fontsize=8.5,
             color=color,
+            backgroundcolor="white",
         )
     axes.set_xticks([0, 1], ["share of the turns\nthat answer, in ten", "any of them\nin ten"])
-    axes.set_xlim(-0.5, 3.1)
+    axes.set_xlim(-0.5, 3.4)
     axes.set_ylim(0, 1.05)
 
 
