@@ -75,14 +75,20 @@ class LexicalIndex:
         self._analyzer = _analyzer(language, _no_filter())
         self._query_analyzer = _analyzer(language, _stop_words(language))
         self._schema = _schema()
-        self._index = self._open()
+        self._use(self._open())
         self.sequence = self._read_sequence()
-        self._questions = lru_cache(_QUESTIONS_KEPT)(self._understand)
         # Another number, other files: what was found damaged may have been made anew meanwhile.
         self.version = time.monotonic_ns()
 
     def __len__(self) -> int:
         return len(self.ids())
+
+    def _use(self, index: Index) -> None:
+        self._index = index
+        reading = _Reading(index, self._schema, self._analyzer, self._query_analyzer)
+        # Not of a method of this object: in a cycle with its cache, a closed index would hold memory and tantivy's thread until
+        # the garbage collector looks through everything.
+        self._questions = lru_cache(_QUESTIONS_KEPT)(reading.understood)
 
     def apply(self, changes: TextChanges) -> None:
         """Takes in the next changes and commits. Adding again what is there replaces it. Raises DamagedIndex."""
@@ -158,23 +164,7 @@ class LexicalIndex:
 
     def _understood(self, query: str) -> "_Question":
         """One search asks for it three times."""
-        return self._questions(query, self.version, self.sequence)
-
-    def _understand(self, query: str, _version: int, _sequence: int) -> "_Question":
-        searcher = self._index.searcher()
-        chunks = searcher.num_docs
-        known = {term: searcher.doc_freq("body", term) for term in self._terms(query)}
-        if chunks >= _COMMON_FROM_CHUNKS:
-            known = {term: count for term, count in known.items() if 2 * count <= chunks} or known
-        clauses = [(Occur.Should, Query.term_query(self._schema, "body", term, "freq")) for term in known]
-        rarity = sum(math.log1p((max(chunks - count, 0) + 0.5) / (count + 0.5)) for count in known.values())
-        return _Question(clauses, (_K1 + 1.0) * rarity)
-
-    def _terms(self, query: str) -> list[str]:
-        """The query's words without function words, unless it has no other."""
-        text = searchable(query, role="query")
-        terms = self._query_analyzer.analyze(text) or self._analyzer.analyze(text)
-        return list(dict.fromkeys(terms))[:_QUERY_TERMS_MAX]
+        return self._questions(query, self.sequence)
 
     def _one_of(self, chunk_ids: Sequence[int]) -> Query:
         """Chosen chunks, without any weight in the score."""
@@ -195,7 +185,7 @@ class LexicalIndex:
 
     def clear(self) -> None:
         """Forgets everything, so that the history is replayed from the start."""
-        self._index = self._make()
+        self._use(self._make())
         self.sequence = 0
         self.version = time.monotonic_ns()
 
@@ -224,6 +214,32 @@ class LexicalIndex:
         searcher = self._index.searcher()
         hits = searcher.search(_any_sequence(self._schema), 1, count=False).hits
         return int(searcher.doc(hits[0][1]).get_first("sequence") or 0) if hits else 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """How an index understands queries."""
+
+    index: Index
+    schema: tantivy.Schema
+    analyzer: TextAnalyzer
+    query_analyzer: TextAnalyzer
+
+    def understood(self, query: str, _sequence: int) -> _Question:
+        searcher = self.index.searcher()
+        chunks = searcher.num_docs
+        known = {term: searcher.doc_freq("body", term) for term in self._terms(query)}
+        if chunks >= _COMMON_FROM_CHUNKS:
+            known = {term: count for term, count in known.items() if 2 * count <= chunks} or known
+        clauses = [(Occur.Should, Query.term_query(self.schema, "body", term, "freq")) for term in known]
+        rarity = sum(math.log1p((max(chunks - count, 0) + 0.5) / (count + 0.5)) for count in known.values())
+        return _Question(clauses, (_K1 + 1.0) * rarity)
+
+    def _terms(self, query: str) -> list[str]:
+        """The query's words without function words, unless it has no other."""
+        text = searchable(query, role="query")
+        terms = self.query_analyzer.analyze(text) or self.analyzer.analyze(text)
+        return list(dict.fromkeys(terms))[:_QUERY_TERMS_MAX]
 
 
 def _found(searcher: tantivy.Searcher, clauses: Sequence[tuple[Occur, Query]], limit: int) -> dict[int, float]:
