@@ -93,7 +93,7 @@ _PRINCIPAL: Final = web.RequestKey("principal", Principal)
 def make_server(settings: ServiceSettings, version: str) -> Server:
     """Raises SettingsError where the server would be open to others than this machine."""
     service_key = settings.service_key.get_secret_value() if settings.service_key else None
-    return Server(
+    server = Server(
         settings=settings,
         version=version,
         authenticator=Authenticator(
@@ -101,6 +101,8 @@ def make_server(settings: ServiceSettings, version: str) -> Server:
         ),
         metrics=HttpMetrics(CollectorRegistry()),
     )
+    server.metrics.in_flight.set_function(lambda: server.in_flight)
+    return server
 
 
 def build_app(
@@ -203,6 +205,8 @@ def _host_of(url: str) -> str:
 
 
 def _path_values(request: web.Request) -> dict[str, str]:
+    if not request.match_info:
+        return {}
     try:
         unquote_to_bytes(request.rel_url.raw_path).decode()
     except UnicodeDecodeError as error:
@@ -255,15 +259,13 @@ async def _observe(
     name = route.canonical if route else "unmatched"
     request[_REQUEST_ID] = request_id = _request_id(request)
     started = time.perf_counter()
-    with (
-        structlog.contextvars.bound_contextvars(request_id=request_id),
-        server_span(server.tracer, f"{request.method} {name}", request.headers),
-    ):
+    # Until the next request of this connection, which has its own.
+    structlog.contextvars.bind_contextvars(request_id=request_id)
+    with server_span(server.tracer, f"{request.method} {name}", request.headers):
         response = await _answer(request, handler, server)
         response.headers[REQUEST_ID_HEADER] = request_id
         elapsed = time.perf_counter() - started
-        server.metrics.requests.labels(request.method, name, response.status).inc()
-        server.metrics.seconds.labels(request.method, name).observe(elapsed)
+        server.metrics.count(request.method, name, response.status, elapsed)
         _log_request(request, response, name, elapsed)
     return response
 
@@ -274,7 +276,6 @@ async def _answer(
     """The handler's answer, or the problem it met. Cancellation passes: the caller is gone."""
     settings = server.settings
     server.in_flight += 1
-    server.metrics.in_flight.inc()
     try:
         return await handler(request)
     except ServiceError as error:
@@ -292,7 +293,6 @@ async def _answer(
         return _problem(request, Internal(detail))
     finally:
         server.in_flight -= 1
-        server.metrics.in_flight.dec()
 
 
 def _translate(request: web.Request, error: web.HTTPException) -> ServiceError:
