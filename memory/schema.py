@@ -40,6 +40,11 @@ def m005_spans_are_recalled(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations()
+def m006_overfull_sessions(db: Database) -> None:
+    db.execute(_OVERFULL_SESSIONS)
+
+
 _INITIAL = (
     """
     CREATE TABLE sessions (
@@ -174,3 +179,10 @@ _SPANS_ARE_RECALLED = (
     """,
     "INSERT INTO pending (item_kind, item_id) SELECT 'span', id FROM spans ORDER BY id",
 )
+
+# The compactor looks for these after every append beyond a policy, among all sessions there are. Its query says it in the
+# same words, which is how SQLite knows that the index answers it.
+_OVERFULL_SESSIONS = """
+    CREATE INDEX sessions_overfull ON sessions (json_extract(policy, '$.summarizer'), id)
+    WHERE tail_tokens > json_extract(policy, '$.tail_tokens_max')
+"""
