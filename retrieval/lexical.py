@@ -38,6 +38,9 @@ log = structlog.get_logger()
 FORMAT: Final = 2
 # The least that tantivy accepts for one thread; a commit of one batch needs less.
 _WRITER_HEAP_BYTES: Final = 15_000_000
+# A whole collection is written at once. The fewer segments, the less a search costs: 100,000 chunks in nine took .76 ms of
+# processor time, in one .51.
+_LIST_HEAP_BYTES: Final = 64_000_000
 # BM25 weighs a long query's rare words anyway; a thousand are more than any question has.
 _QUERY_TERMS_MAX: Final = 1024
 _TERM_LENGTH_MAX: Final = 80
@@ -76,6 +79,8 @@ class LexicalIndex:
         self._query_analyzer = _analyzer(language, _stop_words(language))
         self._schema = _schema()
         self._use(self._open())
+        # Of a list that has begun and not ended.
+        self._writer: tantivy.IndexWriter | None = None
         self.sequence = self._read_sequence()
         # Another number, other files: what was found damaged may have been made anew meanwhile.
         self.version = time.monotonic_ns()
@@ -91,14 +96,22 @@ class LexicalIndex:
         self._questions = lru_cache(_QUESTIONS_KEPT)(reading.understood)
 
     def apply(self, changes: TextChanges) -> None:
-        """Takes in the next changes and commits. Adding again what is there replaces it. Raises DamagedIndex."""
+        """Takes in the next changes and commits. Adding again what is there replaces it. Sequence 0 says that these are a part of
+        a list: they can be found with its last part, which has another. Raises DamagedIndex."""
         with _damage_noticed():
-            self._commit(changes)
+            if changes.sequence == 0:
+                self._writer = self._writer or self._index.writer(heap_size=_LIST_HEAP_BYTES, num_threads=1)
+                self._write(self._writer, changes)
+                return
+            writer = self._writer or self._index.writer(heap_size=_WRITER_HEAP_BYTES, num_threads=1)
+            self._writer = None
+            self._write(writer, changes)
+            writer.commit()
+            writer.wait_merging_threads()
             self._index.reload()
         self.sequence = changes.sequence
 
-    def _commit(self, changes: TextChanges) -> None:
-        writer = self._index.writer(heap_size=_WRITER_HEAP_BYTES, num_threads=1)
+    def _write(self, writer: tantivy.IndexWriter, changes: TextChanges) -> None:
         gone = [*changes.removed_ids, *(chunk.chunk_id for chunk in changes.added)]
         # By query: delete_documents_by_term takes every int for a signed one and finds none in an unsigned field.
         writer.delete_documents_by_query(Query.term_set_query(self._schema, "chunk_id", gone))
@@ -111,8 +124,6 @@ class LexicalIndex:
         marker = Document()
         marker.add_unsigned("sequence", changes.sequence)
         writer.add_document(marker)
-        writer.commit()
-        writer.wait_merging_threads()
 
     def search(self, query: str, limit: int) -> dict[int, float]:
         """The `limit` best chunks with their BM25 scores (k1 1.2, b .75); none where no word of the query is known.
@@ -185,6 +196,7 @@ class LexicalIndex:
 
     def clear(self) -> None:
         """Forgets everything, so that the history is replayed from the start."""
+        self._writer = None
         self._use(self._make())
         self.sequence = 0
         self.version = time.monotonic_ns()
