@@ -80,7 +80,7 @@ SUITES: Final = (
         module="collections",
         measures="ten thousand small collections: searches of closed and open ones, memory, threads and file handles",
         minutes=4,
-        quick=("--collections", "800"),
+        quick=("--collections", "2000"),
         quick_minutes=0.7,
     ),
     Suite(
