@@ -197,7 +197,7 @@ async def _recall(
     answer = await client.recall(
         question.text,
         user_id=owner.user(conversation),
-        as_of=conversation.ended_at,
+        as_of=conversation.moment(question),
         mode=settings.mode,
         kinds=settings.kinds,
         limit=limit,
