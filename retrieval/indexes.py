@@ -145,6 +145,7 @@ class CatchingUp:
             page = await self._listings.texts(row.id, after=after, limit=_CHANGES_PER_STEP)
             is_last = len(page.added) < _CHANGES_PER_STEP
             if page.added or sequence:
+                # Nothing is committed before the last page, which makes fewer and larger segments.
                 await run_in(self._threads, lexical.apply, TextChanges(sequence if is_last else 0, page.added, []))
             if is_last:
                 return

@@ -21,7 +21,7 @@ from typing import Final
 
 import structlog
 
-from retrieval import dense_files
+from retrieval import dense_files, freed_memory
 from retrieval.checking import differences
 from retrieval.dense import DenseIndex
 from retrieval.history import History
@@ -101,7 +101,7 @@ class Projections:
         task = self._open.get(row.id)
         if task is None or _has_failed(task):
             task = self._open[row.id] = asyncio.create_task(self._open_indexes(row), name=f"open-{row.id}")
-        indexes = await asyncio.shield(task)
+        indexes = task.result() if task.done() else await asyncio.shield(task)
         indexes.used_at = time.monotonic()
         return indexes
 
@@ -129,7 +129,8 @@ class Projections:
             async with AsyncExitStack() as stack:
                 some = rows[start : start + COLLECTIONS_PER_SLICE]
                 # Opened side by side; what could not be is tried again below, and raises there.
-                await asyncio.gather(*(self.of(row) for row in some), return_exceptions=True)
+                closed = [row for row in some if row.id not in self._open]
+                await asyncio.gather(*(self.of(row) for row in closed), return_exceptions=True)
                 held = []
                 for row in some:
                     try:
@@ -270,24 +271,27 @@ class Projections:
 
         await asyncio.to_thread(unit)
 
-    async def close_unused(self, *, now: float) -> None:
-        """Closes what nobody has used for `collection_idle_s`, and the longest unused beyond `open_collections_max`."""
+    async def close_unused(self, *, now: float) -> int:
+        """Closes what nobody has used for `collection_idle_s`, and the longest unused beyond `open_collections_max`. How many."""
         opened = [task.result() for task in self._open.values() if task.done() and not _has_failed(task)]
         opened.sort(key=lambda indexes: indexes.used_at)
         surplus = len(opened) - self._settings.open_collections_max
+        closed = 0
         for place, indexes in enumerate(opened):
             is_idle = now - indexes.used_at > self._settings.collection_idle_s
             if indexes.users == 0 and (is_idle or place < surplus):
-                await self._close_one(indexes)
+                closed += await self._close_one(indexes)
+        return closed
 
-    async def _close_one(self, indexes: CollectionIndexes) -> None:
+    async def _close_one(self, indexes: CollectionIndexes) -> bool:
         await self._settle(indexes)
         async with indexes.applying:
             # Somebody may have come since. Between this look and taking it away nobody can.
             if indexes.users or indexes.behind.is_set() or not self._holds(indexes):
-                return
+                return False
             del self._open[indexes.row.id]
             await self._stop_following(indexes.row.id)
+            return True
 
     async def _drop_opened(self, indexes: CollectionIndexes) -> None:
         async with indexes.applying:
@@ -421,7 +425,8 @@ class Projections:
         while True:
             await asyncio.sleep(self._settings.collection_idle_s / _SWEEPS_PER_IDLE)
             try:
-                await self.close_unused(now=time.monotonic())
+                if await self.close_unused(now=time.monotonic()):
+                    await asyncio.to_thread(freed_memory.give_back)
             except Exception:  # a worker's loop: what could not be closed is tried again
                 log.exception("closing_failed")
 
