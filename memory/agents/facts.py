@@ -1,5 +1,6 @@
 """`add_memory` and `update_memory`: what is known of the user, statement by statement."""
 
+from datetime import UTC, datetime
 from typing import Annotated, Final, Literal
 
 from msgspec import UNSET, Meta, field
@@ -96,7 +97,6 @@ class Updated(Answer, frozen=True, kw_only=True):
     hint: str | None = None
 
 
-_PENDING: Final = "It waits for approval by a person, and is not found until then."
 _SAID: Final = {
     "created": "Added",
     "unchanged": "Known already",
@@ -123,7 +123,7 @@ async def add_memory(service: MemoryService, caller: Caller, arguments: AddMemor
     names = [*([answer.replaced] if answer.replaced else []), *(answer.similar or [])[:_SIMILAR_MAX]]
     others = [_other(await service.facts.record(tenant, name)) for name in names] if may_read else []
     replaced = others.pop(0) if others and answer.replaced else None
-    hints = [_PENDING] if answer.status == "pending" else []
+    hints = _not_found_now(record, datetime.now(UTC))
     if others:
         hints.append("Others say nearly the same: update or delete one if they should be one memory.")
     facts = Added(
@@ -153,16 +153,31 @@ async def update_memory(service: MemoryService, caller: Caller, arguments: Updat
     )
     after = await _changed(service, caller, before, patch)
     waits = after.status == "pending"
+    hints = _not_found_now(after, datetime.now(UTC))
+    if waits:
+        hints.append("Until then the old text holds.")
     facts = Updated(
         memory=memory_of(after),
         versions=len(after.history),
         replaced=_other(before) if after.id != before.id and not waits else None,
-        hint=_PENDING + " Until then the old text holds." if waits else None,
+        hint=" ".join(hints) or None,
     )
     lines = [f"Updated: {told_memory(facts.memory)}", f"Versions in its history: {facts.versions}."]
     if facts.replaced:
         lines.append(f"Replaced: [{facts.replaced.id}] {quoted(facts.replaced.text)}")
     return Told("\n".join([*lines, *([facts.hint] if facts.hint else [])]), facts)
+
+
+def _not_found_now(fact: Fact, now: datetime) -> list[str]:
+    """Why no search has it at this moment, where none does."""
+    if fact.status == "pending":
+        return ["It waits for approval by a person, and is not found until then."]
+    if fact.valid_from > now:
+        return [f"It is found from {written(fact.valid_from)} on."]
+    ends = min((end for end in (fact.valid_to, fact.expires_at) if end is not None), default=None)
+    if ends is not None and ends <= now:
+        return ["It does not hold any more: search_memories finds it with as_of."]
+    return []
 
 
 async def _changed(service: MemoryService, caller: Caller, before: FactRecord, patch: FactPatch) -> FactRecord:

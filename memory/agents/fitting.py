@@ -1,6 +1,6 @@
 """Answers as wholes within their budget: what stands around the entries is counted, and the entries get what it leaves. Pure."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import msgspec
@@ -45,16 +45,17 @@ def clipped(text: str, characters_max: int | None) -> str:
 
 def echoed(text: str) -> str:
     """What was asked for, short enough to say again."""
-    return repr(clipped(" ".join(text.split()), ECHO_CHARACTERS_MAX))
+    return repr(on_one_line(text, ECHO_CHARACTERS_MAX))
+
+
+def on_one_line(text: str, characters_max: int) -> str:
+    """For names and titles, which stand where an answer's own words do."""
+    return clipped(" ".join(text.split()), characters_max)
 
 
 def quoted(text: str) -> str:
     """Every line marked as data, so that none can pose as the answer's own."""
     return "> " + "\n> ".join(text.splitlines() or [""])
-
-
-def listed(names: Sequence[str]) -> str:
-    return ", ".join(names)
 
 
 def _json(told: Told) -> str:

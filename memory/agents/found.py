@@ -6,7 +6,7 @@ from functools import partial
 from typing import Final, Literal
 
 from memory.agents.excerpts import excerpt
-from memory.agents.fitting import clipped, echoed, pack_within, quoted
+from memory.agents.fitting import clipped, echoed, on_one_line, pack_within, quoted
 from memory.agents.handles import fact_name, turn_name, turns_name
 from memory.agents.moments import written
 from memory.records import speaker_of
@@ -108,7 +108,7 @@ def _part(query: str, detail: Detail, hit: Recalled, place: int, characters: int
         kind=kind_of(hit),
         at=written(hit.created_at),
         text=text,
-        by=None if hit.role is None else clipped(speaker_of(hit.role, hit.name), _SPEAKER_CHARACTERS_MAX),
+        by=None if hit.role is None else on_one_line(speaker_of(hit.role, hit.name), _SPEAKER_CHARACTERS_MAX),
         score=round(hit.score, 2) if query.strip() else None,
         cut=text != whole,
     )

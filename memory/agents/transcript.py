@@ -6,7 +6,7 @@ from typing import Final
 
 from msgspec import field
 
-from memory.agents.fitting import characters_of, clipped, pack_within, quoted, tokens_of
+from memory.agents.fitting import characters_of, clipped, on_one_line, pack_within, quoted, tokens_of
 from memory.agents.moments import written
 from memory.records import speaker_of
 from memory.span_text import render
@@ -17,8 +17,8 @@ from shared.messages import Answer
 
 # What summaries of what came before may take; the rest is the conversation's own words.
 _SUMMARY_SHARE: Final = 0.35
-_TITLE_CHARACTERS_MAX: Final = 80
-_SPEAKER_CHARACTERS_MAX: Final = 40
+TITLE_CHARACTERS_MAX: Final = 80
+SPEAKER_CHARACTERS_MAX: Final = 40
 _EARLIER: Final = "## Earlier, in short"
 _IS_CUT: Final = "Where a text is cut, a larger max_tokens or the resource memory://turn%3ASESSION%23n has all of it."
 
@@ -89,7 +89,7 @@ def _framed(
     facts = Conversation(
         session_id=session.id,
         messages_in_all=session.turns,
-        title=clipped(session.title, _TITLE_CHARACTERS_MAX),
+        title=on_one_line(session.title, TITLE_CHARACTERS_MAX),
         summary=[part.facts for part in told],
         messages=[part.facts for part in said],
         next_before=SEQ_MAX if messages is None else next_before,
@@ -113,7 +113,7 @@ def _said_part(turn: Turn, characters: int | None) -> Part[Said]:
         role=turn.role,
         at=written(turn.created_at),
         text=clipped(turn.content, characters),
-        name=clipped(turn.name, _SPEAKER_CHARACTERS_MAX) if turn.name else None,
+        name=on_one_line(turn.name, SPEAKER_CHARACTERS_MAX) if turn.name else None,
         cut=characters is not None and len(turn.content) > characters,
     )
     cut = " (cut)" if facts.cut else ""

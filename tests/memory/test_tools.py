@@ -1,11 +1,13 @@
 """memory's tools over MCP: an agent's day with the official client, in both eras of the protocol."""
 
+import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
 import pytest
+from mcp.types import ResourceTemplateReference
 
 from memory.agents.catalogue import CATALOGUE, TOOLS
 from shared.mcp.schemas import schema_of
@@ -49,7 +51,7 @@ class TestCatalogue:
         ]
         tokens = sum(estimate_tokens(msgspec.json.encode(each).decode()) for each in seen)
         with capsys.disabled():
-            print(f"\nmemory's catalogue: {len(TOOLS)} tools, {tokens} tokens")
+            sys.stdout.write(f"\nmemory's catalogue: {len(TOOLS)} tools, {tokens} tokens\n")
         assert tokens <= 1200
 
     def test_instructions_are_short(self) -> None:
@@ -160,6 +162,18 @@ class TestFacts:
             assert "1 memory of this user wait" in empty
             refused = await agent.refused("update_memory", id=added["memory"]["id"], text=PORTO)
             assert "waits for approval" in refused
+
+    async def test_what_does_not_hold_now_says_when_it_is_found(self, agent: Agent) -> None:
+        await agent.ask("add_memory", text=PORTO, key="home", occurred_at="2020-01-01")
+        late = await agent.ask("add_memory", text=LISBON, key="home", occurred_at="2010-01-01")
+        coming = await agent.ask("add_memory", text="Ada moves to Faro.", occurred_at="2100-01-01")
+        assert (late["memory"]["until"], "as_of" in late["hint"]) == ("2020-01-01T00:00Z", True)
+        assert coming["hint"] == "It is found from 2100-01-01T00:00Z on."
+        assert [each["text"] for each in (await agent.ask("search_memories"))["memories"]] == [PORTO]
+        then = await agent.ask("search_memories", as_of="2015-01-01")
+        assert [each["text"] for each in then["memories"]] == [LISBON]
+        ended = await agent.ask("update_memory", id=coming["memory"]["id"], expires_at="2101-01-01")
+        assert ended["hint"] == coming["hint"]
 
     async def test_deleting_erases_facts_and_messages_and_names_what_is_missing(self, agent: Agent) -> None:
         old = (await agent.ask("add_memory", text=LISBON, key="home"))["memory"]["id"]
@@ -403,8 +417,6 @@ def _messages(count: int, *, words: int = 0) -> list[dict[str, str]]:
 
 
 async def _completed(agent: Agent, typed: str) -> list[str]:
-    from mcp.types import ResourceTemplateReference
-
     reference = ResourceTemplateReference(type="ref/resource", uri="session://{session_id}")
     result = await agent.client.complete(reference, {"name": "session_id", "value": typed})
     return result.completion.values

@@ -34,6 +34,15 @@ class Check:
     run: Callable[[], Awaitable[str]]
 
 
+def offer_diptych() -> None:
+    """The command on the path, also where the package was not installed but is run from its checkout."""
+    if (Path(sys.executable).parent / "diptych").exists():
+        return
+    command = INSTALLED / "node_modules/.bin/diptych"
+    command.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" -m diptych "$@"\n', encoding="utf-8")
+    command.chmod(0o755)
+
+
 async def run(*command: str | Path, **variables: str) -> Ended:
     """Raises Failed when it takes too long. Finds node and `diptych` first."""
     paths = [INSTALLED / "node_modules/.bin", Path(sys.executable).parent]

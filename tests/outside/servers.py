@@ -2,7 +2,6 @@
 
 import json
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 from tests.outside.programs import HERE, INSTALLED, Check, Failed, run, succeed
@@ -78,12 +77,13 @@ async def _called(url: str, calls: dict[str, dict[str, Any]]) -> str:
     names = [tool["name"] for tool in (await inspect(target, "tools/list"))["tools"]]
     if sorted(names) != sorted(calls):
         raise Failed(f"there are {sorted(names)}, and arguments for {sorted(calls)}")
-    # In the order of the arguments: what deletes comes last.
+    last_id = ""
     for name, arguments in calls.items():
-        given = ["--tool-name", name, "--tool-args-json", json.dumps(arguments)]
+        given = ["--tool-name", name, "--tool-args-json", json.dumps(arguments).replace("$id", last_id)]
         answer = await inspect(target, "tools/call", *given)
         if answer.get("isError") or "structuredContent" not in answer:
             raise Failed(f"{name}: {answer}")
+        last_id = answer["structuredContent"].get("memory", {}).get("id", last_id)
     return f"{len(names)} tools called"
 
 
@@ -113,9 +113,3 @@ async def _conforms(url: str, revision: str, scenario: str) -> str:
         *("-o", str(results)),
     )
     return "passed" if not baseline else "passed but for what needs a fixture"
-
-
-def arguments_file(folder: Path, calls: dict[str, dict[str, Any]]) -> Path:
-    file = folder / "arguments.json"
-    file.write_text(json.dumps(calls), encoding="utf-8")
-    return file
