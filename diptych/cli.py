@@ -15,6 +15,7 @@ from diptych.commands.jobs import jobs
 from diptych.commands.keys import keys
 from diptych.commands.memories import context, recall, remember
 from diptych.commands.models import flip, reindex
+from diptych.commands.retention import retention
 from diptych.commands.search import search
 from diptych.commands.services import memory, retrieval, up
 from diptych.commands.transfer import export_memory, import_memory
@@ -83,6 +84,7 @@ for command in (
     import_memory,
     forget,
     audit,
+    retention,
     facts,
     jobs,
     keys,
