@@ -18,22 +18,21 @@ import click
 import msgspec
 import numpy as np
 from rich.progress import Progress
+from rich.table import Table
 
 from benchmarks.bare import load_model
 from benchmarks.data import data_option, read_passages
 from benchmarks.load import request_bytes, run_clients
+from benchmarks.output import Output, output_options
 from benchmarks.pair import Pair, running_pair
 from benchmarks.report import (
     Machine,
     OtherWork,
     Percentiles,
-    as_json,
     percentiles,
-    print_results,
     progress_bar,
     table_of,
     this_machine,
-    write_results,
 )
 from benchmarks.stored import Given, store_collections
 from diptych import RetrievalClient
@@ -106,24 +105,16 @@ class _Searches:
 
 @click.command()
 @click.option("--collections", "count", default=10_000, show_default=True, type=click.IntRange(min=4 * _SAMPLES))
-@click.option("--json", "json_only", is_flag=True, help="Print JSON, and write no file.")
+@output_options
 @data_option
 @command
-async def main(
-    count: int,
-    json_only: bool,  # noqa: FBT001 - click passes flags by name
-    data_dir: Path,
-) -> None:
+async def main(count: int, output: Output, data_dir: Path) -> None:
     """Many small collections in one service."""
     watch = OtherWork()
     with tempfile.TemporaryDirectory(prefix="diptych-collections-") as folder, progress_bar() as progress:
         found = await _measure(Path(folder), data_dir, count, progress)
     results = msgspec.structs.replace(found, machine=msgspec.structs.replace(found.machine, other_work=watch.share()))
-    if json_only:
-        click.echo(as_json(results))
-        return
-    _show(results)
-    write_results("collections", results)
+    output.publish("collections", results, tables_of(results))
 
 
 async def _measure(folder: Path, data_dir: Path, count: int, progress: Progress) -> ManyCollections:
@@ -227,7 +218,7 @@ def _name(number: int) -> str:
     return f"c{number:05}"
 
 
-def _show(results: ManyCollections) -> None:
+def tables_of(results: ManyCollections) -> dict[str, Table]:
     calls = table_of(
         ("one call at a time", "p50 ms", "p95 ms", "p99 ms"),
         [(each.what, *(f"{value:.2f}" for value in (each.ms.p50, each.ms.p95, each.ms.p99))) for each in results.calls],
@@ -238,7 +229,7 @@ def _show(results: ManyCollections) -> None:
     )
     times = f"ready after {results.first_ready_s} s without indexes, {results.ready_s} s with"
     title = f"{results.collections:,} collections of {results.documents_each} documents; {times}"
-    print_results(results.machine, {title: calls, "Memory, threads and file handles": held})
+    return {title: calls, "Memory, threads and file handles": held}
 
 
 if __name__ == "__main__":

@@ -17,18 +17,10 @@ from typing import Final
 import click
 import msgspec
 from rich.progress import Progress
+from rich.table import Table
 
-from benchmarks.report import (
-    Machine,
-    Percentiles,
-    as_json,
-    percentiles,
-    print_results,
-    progress_bar,
-    table_of,
-    this_machine,
-    write_results,
-)
+from benchmarks.output import Output, output_options
+from benchmarks.report import Machine, OtherWork, Percentiles, percentiles, progress_bar, table_of, this_machine
 from benchmarks.transcript_world import Planted
 from benchmarks.transcripts import Transcript, make
 from memory.ledger import stands_in
@@ -208,6 +200,7 @@ def by_density(found: Sequence[_Run]) -> list[Density]:
 
 
 def measure(transcripts: int, progress: Progress) -> Results:
+    other_work = OtherWork()
     task = progress.add_task("compaction", total=len(BUDGETS) + 3)
     days = [make(seed, turns_min=_TURNS) for seed in range(SEED_FIRST, SEED_FIRST + transcripts)]
     by_day = [list(runs(day)) for day in days]
@@ -229,7 +222,7 @@ def measure(transcripts: int, progress: Progress) -> Results:
     progress.advance(task)
     tools = sum(len(line.text) for run in found for line in run.lines if line.role == "tool")
     return Results(
-        machine=this_machine(),
+        machine=this_machine(other_work),
         transcripts=transcripts,
         spans=len(found),
         folded_tokens=sum(run.tokens for run in found),
@@ -243,7 +236,7 @@ def measure(transcripts: int, progress: Progress) -> Results:
     )
 
 
-def show(results: Results) -> None:
+def tables_of(results: Results) -> dict[str, Table]:
     folding = next(each for each in results.foldings if each.budget == _BUDGET)
     kinds = list(folding.kinds)
     rows = [
@@ -275,34 +268,28 @@ def show(results: Results) -> None:
         f"{results.transcripts} transcripts, {results.folded_tokens} tokens in {results.spans} spans; {results.tool_share:.0%} are "
         f"tool output, {results.density:.0%} are identifiers; {sum(each.over_budget for each in results.foldings)} spans over budget"
     )
-    print_results(
-        results.machine,
-        {
-            title: table_of(columns, rows),
-            f"At {_BUDGET:.0%}, by how much of a span's turns are identifiers": table_of(
-                ["identifiers", "spans", *_BARS], dense
-            ),
-        },
-    )
-    click.echo(
-        f"\na span of {_FOLDED_TOKENS} tokens: p50 {results.compose_ms.p50} ms, p95 {results.compose_ms.p95} ms; "
-        f"rolled up: {_CHILDREN} spans into one of {_ROLLED_UP:.0%} of their tokens"
-        "\npeers: what models' summaries kept over 43 compactions of real sessions (deja-vu, issue 543); other sessions than these"
-    )
+    around = [
+        (f"a span of {_FOLDED_TOKENS} tokens", f"p50 {results.compose_ms.p50} ms, p95 {results.compose_ms.p95} ms"),
+        ("rolled up", f"{_CHILDREN} spans into one of {_ROLLED_UP:.0%} of their tokens"),
+        ("peers", "models' summaries, 43 compactions of real sessions (deja-vu, issue 543); other sessions than these"),
+    ]
+    return {
+        title: table_of(columns, rows),
+        f"At {_BUDGET:.0%}, by how much of a span's turns are identifiers": table_of(
+            ["identifiers", "spans", *_BARS], dense
+        ),
+        "Around it": table_of(("what", "is"), around, texts=2),
+    }
 
 
 @click.command(context_settings={"show_default": True})
 @click.option("--transcripts", type=click.IntRange(min=1, max=1000), default=40, help="How many to make and fold.")
-@click.option("--json", "show_json", is_flag=True, help="Print the results as JSON instead of tables.")
-def main(*, transcripts: int, show_json: bool) -> None:
+@output_options
+def main(*, transcripts: int, output: Output) -> None:
     """Measure what survives compaction."""
     with progress_bar() as progress:
         results = measure(transcripts, progress)
-    if show_json:
-        click.echo(as_json(results))
-    else:
-        show(results)
-    write_results("compaction", results)
+    output.publish("compaction", results, tables_of(results))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ documents with this backend's queries, and the other way round.
 Not measured: HTTP, chunking, indexing and storing (benchmarks.latency), other models, GPUs.
 """
 
-import math
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -23,15 +22,14 @@ import numpy as np
 from rich.table import Table
 
 from benchmarks.data import JudgedSet, data_option, read_documents, read_judged, unseen_queries
+from benchmarks.judged_corpus import gain
+from benchmarks.output import Output, output_options
 from benchmarks.report import (
     Machine,
     OtherWork,
-    as_json,
-    print_results,
     progress_bar,
     table_of,
     this_machine,
-    write_results,
 )
 from diptych.console import command
 from retrieval.backends import Backend, ModelChoice, Precision, load_embedder
@@ -185,12 +183,8 @@ def mean_ndcg(judged: JudgedSet, documents: Float32Array, queries: Float32Array)
     for query, relevant in zip(queries, judged.relevant, strict=True):
         top = np.argsort(-(documents @ query), kind="stable")[:_TOP]
         best = sorted(relevant.values(), reverse=True)[:_TOP]
-        total += _gain([relevant.get(judged.document_ids[place], 0) for place in top]) / _gain(best)
+        total += gain([relevant.get(judged.document_ids[place], 0) for place in top]) / gain(best)
     return round(total / len(queries), 4)
-
-
-def _gain(grades: Sequence[int]) -> float:
-    return sum(grade / math.log2(rank + 2) for rank, grade in enumerate(grades))
 
 
 def _timed(call: Callable[[], ResultT]) -> tuple[float, ResultT]:
@@ -236,7 +230,7 @@ def _tables(results: Results) -> dict[str, Table]:
 @click.option("--rounds", type=click.IntRange(min=1, max=1000), default=5, help="Turns of each backend.")
 @click.option("--threads", type=click.IntRange(min=0, max=256), default=0, help="Of the model; 0 is all cores.")
 @click.option("--quality", multiple=True, type=click.Choice(list(_SETS)), help="Judge on this set; may be repeated.")
-@click.option("--json", "show_json", is_flag=True, help="Print the results as JSON instead of tables.")
+@output_options
 @data_option
 @command
 async def main(  # its work blocks, and nothing else waits
@@ -244,7 +238,7 @@ async def main(  # its work blocks, and nothing else waits
     rounds: int,
     threads: int,
     quality: tuple[str, ...],
-    show_json: bool,  # noqa: FBT001 - click's flag
+    output: Output,
     data_dir: Path,
 ) -> None:
     """Measure every backend of the embedding model. The results are also written to benchmarks/results/embedding.json."""
@@ -263,13 +257,9 @@ async def main(  # its work blocks, and nothing else waits
         }
         speed = measure_speed(load, texts, [next(unseen) for _ in range(_QUERIES_PER_ROUND)], rounds)
         judged = measure_quality(load, data_dir, quality)
-    machine = msgspec.structs.replace(this_machine(), other_work=work.share())
+    machine = this_machine(work)
     results = Results(machine=machine, threads=threads, documents=documents, speed=speed, quality=judged)
-    write_results("embedding", results)
-    if show_json:
-        print(as_json(results).decode())
-    else:
-        print_results(machine, _tables(results))
+    output.publish("embedding", results, _tables(results))
 
 
 if __name__ == "__main__":

@@ -20,16 +20,14 @@ import numpy as np
 from rich.progress import Progress
 from rich.table import Table
 
+from benchmarks.output import Output, output_options
 from benchmarks.pair import running_pair
 from benchmarks.report import (
     Machine,
     OtherWork,
-    as_json,
-    print_results,
     progress_bar,
     table_of,
     this_machine,
-    write_results,
 )
 from benchmarks.synthetic import COLLECTION, PARTS, Synthetic, fill, make
 from diptych import RetrievalClient, Vector
@@ -119,7 +117,7 @@ async def measure(chunks: int, rounds: int, progress: Progress) -> Results:
             RetrievalClient(pair.retrieval_url, timeout_s=_CALL_TIMEOUT_S) as client,
         ):
             series = await _searches(client, synthetic, rounds, progress)
-    machine = msgspec.structs.replace(this_machine(), other_work=other_work.share())
+    machine = this_machine(other_work)
     return Results(machine=machine, chunks=chunks, rounds=rounds, cases=[each.case() for each in series])
 
 
@@ -187,17 +185,13 @@ def tables_of(results: Results) -> dict[str, Table]:
 @click.command(context_settings={"show_default": True})
 @click.option("--chunks", type=click.IntRange(min=1000), default=100_000, help="How many to search among.")
 @click.option("--rounds", type=click.IntRange(min=1, max=5000), default=200, help="Samples of each case.")
-@click.option("--json", "show_json", is_flag=True, help="Print the results as JSON instead of tables.")
+@output_options
 @command
-async def main(chunks: int, rounds: int, show_json: bool) -> None:  # noqa: FBT001 - click's flag
+async def main(chunks: int, rounds: int, output: Output) -> None:
     """Measure filtered search. The results are also written to benchmarks/results/filtered.json."""
     with progress_bar() as progress:
         results = await measure(chunks, rounds, progress)
-    write_results("filtered", results)
-    if show_json:
-        click.echo(as_json(results))
-    else:
-        print_results(results.machine, tables_of(results))
+    output.publish("filtered", results, tables_of(results))
 
 
 if __name__ == "__main__":

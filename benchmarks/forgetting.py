@@ -21,17 +21,15 @@ from rich.progress import Progress
 from rich.table import Table
 
 from benchmarks.data import SEED, data_option, read_conversation
+from benchmarks.output import Output, output_options
 from benchmarks.pair import Pair, limited, running_pair, until_vectors_filled
 from benchmarks.report import (
     Machine,
     OtherWork,
-    as_json,
     err,
-    print_results,
     progress_bar,
     table_of,
     this_machine,
-    write_results,
 )
 from diptych import MemoryClient, TurnIn
 from diptych.console import command
@@ -173,7 +171,7 @@ def table_of_erases(erases: Sequence[Erase]) -> Table:
 
 
 async def measure(data_dir: Path, turns: int, beside: int, progress: Progress) -> Results:
-    machine, other_work = this_machine(), OtherWork()
+    other_work = OtherWork()
     texts = read_conversation(data_dir, 1).turns
     mine, others = _marked(texts, turns, 0), _marked(texts, beside, turns)
     marks = [turn.id or "" for turn in others]
@@ -207,7 +205,7 @@ async def measure(data_dir: Path, turns: int, beside: int, progress: Progress) -
             )
             checked = await client.check()
     return Results(
-        machine=msgspec.structs.replace(machine, other_work=other_work.share()),
+        machine=this_machine(other_work),
         turns=turns,
         turns_beside=beside,
         erases=erases,
@@ -218,21 +216,17 @@ async def measure(data_dir: Path, turns: int, beside: int, progress: Progress) -
 @click.command(context_settings={"show_default": True})
 @click.option("--turns", type=click.IntRange(min=500, max=900_000), default=10_000, help="Turns of the forgotten user.")
 @click.option("--beside", type=click.IntRange(min=500, max=90_000), default=3000, help="Turns of the other user.")
-@click.option("--json", "show_json", is_flag=True, help="Print the results as JSON instead of a table.")
+@output_options
 @data_option
 @command
-async def main(turns: int, beside: int, show_json: bool, data_dir: Path) -> None:  # noqa: FBT001 - click's flag
+async def main(turns: int, beside: int, output: Output, data_dir: Path) -> None:
     """Erase a user and single turns, and look for their words in the files. The results are also written to
     benchmarks/results/forgetting.json."""
     with progress_bar() as progress:
         async with limited(_RUN_TIMEOUT_S, "the benchmark to end"):
             results = await measure(data_dir, turns, beside, progress)
-    write_results("forgetting", results)
-    if show_json:
-        click.echo(as_json(results))
-    else:
-        title = f"Forgetting {turns:,} turns of one user, beside {beside:,} of another"
-        print_results(results.machine, {title: table_of_erases(results.erases)})
+    title = f"Forgetting {turns:,} turns of one user, beside {beside:,} of another"
+    output.publish("forgetting", results, {title: table_of_erases(results.erases)})
     for finding in results.findings:
         err.print(f"check: {finding}", markup=False)
     if results.findings or not all(each.is_clean for each in results.erases):

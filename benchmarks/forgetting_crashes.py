@@ -26,17 +26,15 @@ import msgspec
 from rich.table import Table
 
 from benchmarks.data import SEED, data_option, read_conversation
+from benchmarks.output import Output, output_options
 from benchmarks.pair import limited
 from benchmarks.report import (
     Machine,
     OtherWork,
-    as_json,
     err,
-    print_results,
     progress_bar,
     table_of,
     this_machine,
-    write_results,
 )
 from diptych import MemoryClient, Policy, SessionSpec, TurnIn
 from diptych.console import command
@@ -346,13 +344,13 @@ def table_of_rounds(rounds: Sequence[Round]) -> Table:
 @click.command(context_settings={"show_default": True})
 @click.option("--rounds", type=click.IntRange(min=1, max=1000), default=50, help="Crashes, each at another point.")
 @click.option("--seed", default=SEED, help="Decides the points of the kills.")
-@click.option("--json", "show_json", is_flag=True, help="Print the results as JSON instead of a table.")
+@output_options
 @data_option
 @command
-async def main(rounds: int, seed: int, show_json: bool, data_dir: Path) -> None:  # noqa: FBT001 - click's flag
+async def main(rounds: int, seed: int, output: Output, data_dir: Path) -> None:
     """Kill a memory service while it appends, compacts and forgets, and look for what it acknowledged. The results are also
     written to benchmarks/results/forgetting_crashes.json."""
-    machine, other_work, started = this_machine(), OtherWork(), time.perf_counter()
+    other_work, started = OtherWork(), time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="diptych-crashes-") as scratch, progress_bar() as progress:
         chance = random.Random(seed)  # noqa: S311 - a repeatable choice, no secret
         story = Story(Path(scratch), read_conversation(data_dir, 1).turns, chance)
@@ -362,17 +360,13 @@ async def main(rounds: int, seed: int, show_json: bool, data_dir: Path) -> None:
                 for number in progress.track(range(1, rounds + 2), description="lives")
             ]
     results = Results(
-        machine=msgspec.structs.replace(machine, other_work=other_work.share()),
+        machine=this_machine(other_work),
         seed=seed,
         seconds=round(time.perf_counter() - started, 1),
         rounds=done,
     )
-    write_results("forgetting_crashes", results)
-    if show_json:
-        click.echo(as_json(results))
-    else:
-        title = f"SIGKILL during append, compact and forget, {rounds} times, {results.seconds:.0f} s in all"
-        print_results(results.machine, {title: table_of_rounds(done)})
+    title = f"SIGKILL during append, compact and forget, {rounds} times, {results.seconds:.0f} s in all"
+    output.publish("forgetting_crashes", results, {title: table_of_rounds(done)})
     for each in done:
         for problem in (*each.lost, *each.back, *each.torn, *each.findings):
             err.print(f"round {each.number}: {problem}", markup=False)

@@ -23,18 +23,16 @@ from rich.progress import Progress
 from rich.table import Table
 
 from benchmarks.data import data_option, read_documents, unseen_queries
+from benchmarks.output import Output, output_options
 from benchmarks.pair import Pair, limited, running_pair, until_jobs_ended
 from benchmarks.report import (
     Machine,
     OtherWork,
     Percentiles,
-    as_json,
     percentiles,
-    print_results,
     progress_bar,
     table_of,
     this_machine,
-    write_results,
 )
 from benchmarks.workload import COLLECTION, expect, search
 from diptych import DocumentIn, RetrievalClient
@@ -91,7 +89,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def measure(data_dir: Path, documents: int, rounds: int, progress: Progress) -> Results:
-    machine, other_work = this_machine(), OtherWork()
+    other_work = OtherWork()
     texts = read_documents(data_dir, 3 * documents)
     with tempfile.TemporaryDirectory(prefix="diptych-ingest-") as scratch:
         async with running_pair(Path(scratch)) as pair:
@@ -102,7 +100,7 @@ async def measure(data_dir: Path, documents: int, rounds: int, progress: Progres
         limit = {"DIPTYCH_RETRIEVAL_INGEST_QUEUE_DOCUMENTS_MAX": str(queue_max)}
         async with running_pair(Path(scratch), **limit) as pair:
             flood = await _measure_flood(pair, data_dir, texts[2 * documents :], queue_max, progress)
-    machine = msgspec.structs.replace(machine, other_work=other_work.share())
+    machine = this_machine(other_work)
     return Results(machine=machine, rate=rate, searches=searches, flood=flood)
 
 
@@ -329,20 +327,16 @@ def _three(ms: Percentiles) -> tuple[float, float, float]:
 @click.command(context_settings={"show_default": True})
 @click.option("--documents", type=click.IntRange(min=20, max=1700), default=1000, help="How many a phase ingests.")
 @click.option("--rounds", type=click.IntRange(min=5), default=300, help="Searches of each kind.")
-@click.option("--json", "show_json", is_flag=True, help="Print the results as JSON instead of tables.")
+@output_options
 @data_option
 @command
-async def main(documents: int, rounds: int, show_json: bool, data_dir: Path) -> None:  # noqa: FBT001 - click's flag
+async def main(documents: int, rounds: int, output: Output, data_dir: Path) -> None:
     """Measure ingest, searches beside it, and refusals. The results are also written to benchmarks/results/ingest.json.
     Exits with 1 when a document of the flood was lost."""
     with progress_bar() as progress:
         async with limited(_RUN_TIMEOUT_S, "the benchmark to end"):
             results = await measure(data_dir, documents, rounds, progress)
-    write_results("ingest", results)
-    if show_json:
-        click.echo(as_json(results))
-    else:
-        print_results(results.machine, tables_of(results))
+    output.publish("ingest", results, tables_of(results))
     if results.flood.stored_documents != results.flood.sent_documents:
         sys.exit(1)
 

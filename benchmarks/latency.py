@@ -22,18 +22,16 @@ from rich.table import Table
 
 from benchmarks.data import Conversation, data_option, read_conversation, read_documents, unseen_queries
 from benchmarks.measuring import Samples, Side, interleaved
+from benchmarks.output import Output, output_options
 from benchmarks.pair import Pair, limited, running_pair, until_jobs_ended, until_vectors_filled
 from benchmarks.report import (
     Machine,
     OtherWork,
     Percentiles,
-    as_json,
     percentiles,
-    print_results,
     progress_bar,
     table_of,
     this_machine,
-    write_results,
 )
 from benchmarks.searches import CLIENTS, Load, Overhead, measure_loads, measure_overheads
 from benchmarks.workload import COLLECTION, Workload, expect
@@ -91,7 +89,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def measure(data_dir: Path, documents: int, rounds: int, progress: Progress) -> Results:
-    machine, other_work = this_machine(), OtherWork()
+    other_work = OtherWork()
     texts = read_documents(data_dir, documents)
     conversation = read_conversation(data_dir, _TURNS_MIN)
     workload = Workload(conversation, unseen_queries(data_dir))
@@ -109,7 +107,7 @@ async def measure(data_dir: Path, documents: int, rounds: int, progress: Progres
             overheads = await measure_overheads(pair, workload, rounds, progress)
             loads = await measure_loads(pair, workload, rounds, progress)
     return Results(
-        machine=msgspec.structs.replace(machine, other_work=other_work.share()),
+        machine=this_machine(other_work),
         documents=documents,
         turns=len(conversation.turns),
         rounds=rounds,
@@ -251,19 +249,15 @@ def _loads_table(loads: Sequence[Load]) -> Table:
 @click.command(context_settings={"show_default": True})
 @click.option("--documents", type=click.IntRange(min=_WARM_UP_DOCUMENTS), default=1000, help="How many to ingest.")
 @click.option("--rounds", type=click.IntRange(min=1, max=5000), default=200, help="Samples of each operation.")
-@click.option("--json", "show_json", is_flag=True, help="Print the results as JSON instead of tables.")
+@output_options
 @data_option
 @command
-async def main(documents: int, rounds: int, show_json: bool, data_dir: Path) -> None:  # noqa: FBT001 - click's flag
+async def main(documents: int, rounds: int, output: Output, data_dir: Path) -> None:
     """Measure start, ingest and latency. The results are also written to benchmarks/results/latency.json."""
     with progress_bar() as progress:
         async with limited(_RUN_TIMEOUT_S, "the benchmark to end"):
             results = await measure(data_dir, documents, rounds, progress)
-    write_results("latency", results)
-    if show_json:
-        click.echo(as_json(results))
-    else:
-        print_results(results.machine, tables_of(results))
+    output.publish("latency", results, tables_of(results))
 
 
 if __name__ == "__main__":

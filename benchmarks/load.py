@@ -7,18 +7,27 @@ much of them as the server does. These send bytes, and read of an answer only it
 import asyncio
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 
 from shared.errors import Unavailable
-from shared.wire import MSGPACK, encode
+from shared.wire import JSON, MSGPACK, encode
 
 
-def request_bytes(url: str, path: str, message: msgspec.Struct) -> bytes:
-    body = encode(message, MSGPACK)
+def request_bytes(url: str, path: str, message: msgspec.Struct, media: str = MSGPACK) -> bytes:
+    return _post(url, path, encode(message, media), media)
+
+
+def json_request_bytes(url: str, path: str, body: Any) -> bytes:
+    """Of another's server."""
+    return _post(url, path, msgspec.json.encode(body), JSON)
+
+
+def _post(url: str, path: str, body: bytes, media: str) -> bytes:
     head = (
-        f"POST {path} HTTP/1.1\r\nHost: {urlsplit(url).netloc}\r\nContent-Type: {MSGPACK}\r\nAccept: {MSGPACK}\r\n"
+        f"POST {path} HTTP/1.1\r\nHost: {urlsplit(url).netloc}\r\nContent-Type: {media}\r\nAccept: {media}\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body

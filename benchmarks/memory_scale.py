@@ -24,20 +24,19 @@ import click
 import msgspec
 import numpy as np
 from rich.progress import Progress
+from rich.table import Table
 
 from benchmarks.memory_alone import memory_alone
+from benchmarks.output import Output, output_options
 from benchmarks.pair import running_pair
 from benchmarks.report import (
     Machine,
     OtherWork,
     Percentiles,
-    as_json,
     percentiles,
-    print_results,
     progress_bar,
     table_of,
     this_machine,
-    write_results,
 )
 from diptych import MemoryClient, Policy
 from diptych.console import command
@@ -80,9 +79,9 @@ class MemoryScale(msgspec.Struct, frozen=True, kw_only=True):
 @click.option(
     "--folder", type=click.Path(path_type=Path, file_okay=False), help="Where the data is kept for another run."
 )
-@click.option("--json", "is_json", is_flag=True, help="Print the results as JSON.")
+@output_options
 @command
-async def main(turns: int, users: int, calls: int, folder: Path | None, is_json: bool) -> None:  # noqa: FBT001 - click's way
+async def main(turns: int, users: int, calls: int, folder: Path | None, output: Output) -> None:
     """Measure recall and context over many users' memories."""
     other_work = OtherWork()
     with tempfile.TemporaryDirectory() as scratch:
@@ -95,7 +94,7 @@ async def main(turns: int, users: int, calls: int, folder: Path | None, is_json:
             restart_s = again.ready_s
         size = await asyncio.to_thread(_bytes_below, data_dir / "memory")
     results = MemoryScale(
-        machine=msgspec.structs.replace(this_machine(), other_work=other_work.share()),
+        machine=this_machine(other_work),
         turns=turns,
         users=users,
         filled=filled,
@@ -106,11 +105,7 @@ async def main(turns: int, users: int, calls: int, folder: Path | None, is_json:
         database_mb=round(size / 1e6, 1),
         restart_s=restart_s,
     )
-    write_results(f"memory-scale-{turns}", results)
-    if is_json:
-        click.echo(as_json(results))
-    else:
-        _print(results)
+    output.publish(f"memory-scale-{turns}", results, tables_of(results))
 
 
 async def _fill(client: MemoryClient, users: int, turns_each: int) -> tuple[int, float]:
@@ -249,7 +244,7 @@ def _session_id(user: int, number: int) -> str:
     return f"{_user_id(user)}-{number:05}"
 
 
-def _print(results: MemoryScale) -> None:
+def tables_of(results: MemoryScale) -> dict[str, Table]:
     times = (
         ("first recall of a user", results.first_recall_ms),
         ("recall", results.recall_ms),
@@ -267,7 +262,7 @@ def _print(results: MemoryScale) -> None:
             ("restart to ready", f"{results.restart_s:.1f} s"),
         ],
     )
-    print_results(results.machine, {f"{results.turns:,} turns of {results.users:,} users": table, "Around it": rest})
+    return {f"{results.turns:,} turns of {results.users:,} users": table, "Around it": rest}
 
 
 if __name__ == "__main__":

@@ -24,20 +24,19 @@ from typing import Final
 import click
 import msgspec
 import sqlite_utils
+from rich.table import Table
 
 from benchmarks.load import request_bytes, run_clients
 from benchmarks.memory_alone import memory_alone
+from benchmarks.output import Output, output_options
 from benchmarks.report import (
     Machine,
     OtherWork,
     Percentiles,
-    as_json,
     percentiles,
-    print_results,
     progress_bar,
     table_of,
     this_machine,
-    write_results,
 )
 from diptych import MemoryClient, Policy, SessionSpec, TurnIn
 from diptych.console import command
@@ -109,9 +108,9 @@ class MemoryWrites(msgspec.Struct, frozen=True, kw_only=True):
 @click.option("--rounds", default=500, show_default=True, help="Appends of one turn, one at a time.")
 @click.option("--requests", default=3000, show_default=True, help="Requests of each crowd.")
 @click.option("--turns", default=100_000, show_default=True, help="Turns that are imported and exported.")
-@click.option("--json", "is_json", is_flag=True, help="Print the results as JSON.")
+@output_options
 @command
-async def main(rounds: int, requests: int, turns: int, is_json: bool) -> None:  # noqa: FBT001 - click passes flags by name
+async def main(rounds: int, requests: int, turns: int, output: Output) -> None:
     """Measure how fast memory takes what is said."""
     other_work = OtherWork()
     with tempfile.TemporaryDirectory() as scratch:
@@ -124,13 +123,9 @@ async def main(rounds: int, requests: int, turns: int, is_json: bool) -> None:  
                 for sessions in (_WRITERS, 1)
             ]
             transfers = await _transfers(memory.url, turns)
-    machine = msgspec.structs.replace(this_machine(), other_work=other_work.share())
+    machine = this_machine(other_work)
     results = MemoryWrites(machine=machine, one_turn=one_turn, crowds=crowds, transfers=transfers)
-    write_results("memory-writes", results)
-    if is_json:
-        click.echo(as_json(results))
-    else:
-        _print(results)
+    output.publish("memory-writes", results, tables_of(results))
 
 
 async def _one_turn(url: str, folder: Path, rounds: int) -> OneTurn:
@@ -296,7 +291,7 @@ def _turn(turn_id: str) -> TurnIn:
     return TurnIn(id=turn_id, role="user", content=f"{turn_id} {' '.join(_WORDS[shift:] + _WORDS[:shift])}")
 
 
-def _print(results: MemoryWrites) -> None:
+def tables_of(results: MemoryWrites) -> dict[str, Table]:
     one = results.one_turn
     rows = [
         ("append over HTTP", one.append_ms),
@@ -331,12 +326,11 @@ def _print(results: MemoryWrites) -> None:
             for each in results.transfers
         ],
     )
-    tables = {
+    return {
         f"One turn: {one.append_ratio} x the bare commit, without HTTP {one.store_ratio} x": single,
         "Many writers": crowds,
         "Import and export": transfers,
     }
-    print_results(results.machine, tables)
 
 
 if __name__ == "__main__":

@@ -20,17 +20,16 @@ import click
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+from rich.table import Table
 
+from benchmarks.output import Output, output_options
 from benchmarks.report import (
     Machine,
     OtherWork,
     Percentiles,
-    as_json,
     percentiles,
-    print_results,
     table_of,
     this_machine,
-    write_results,
 )
 from retrieval.dense import DenseIndex
 from retrieval.dense_files import load, save
@@ -181,7 +180,7 @@ def run(count: int, storage: VectorStorage) -> Million:
         restart_s = restart(directory, storage, queries[0])
     lists = index.state.lists
     return Million(
-        machine=msgspec.structs.replace(this_machine(), other_work=watch.share()),
+        machine=this_machine(watch),
         vectors=count,
         storage=storage,
         take_in_s=round(take_in_s, 1),
@@ -197,7 +196,7 @@ def run(count: int, storage: VectorStorage) -> Million:
     )
 
 
-def show(found: Million) -> None:
+def tables_of(found: Million) -> dict[str, Table]:
     beside = found.beside_build_ms
     once = table_of(
         ("storage", "take in s", "build s", "lists", "probes", "resident MiB", "snapshot MiB", "write s", "restart s"),
@@ -216,7 +215,7 @@ def show(found: Million) -> None:
         [*rows, ("all, beside the build", "", "", *_columns(beside))],
         texts=2,
     )
-    print_results(found.machine, {f"{found.vectors:,} vectors": once, f"{CANDIDATES} candidates": searches})
+    return {f"{found.vectors:,} vectors": once, f"{CANDIDATES} candidates": searches}
 
 
 def _columns(ms: Percentiles) -> tuple[str, str, str]:
@@ -226,15 +225,11 @@ def _columns(ms: Percentiles) -> tuple[str, str, str]:
 @click.command()
 @click.option("--vectors", default=1_000_000, show_default=True, type=click.IntRange(1000))
 @click.option("--storage", default="float32", show_default=True, type=click.Choice(["float32", "float16"]))
-@click.option("--json", "show_json", is_flag=True, help="Print the results as JSON instead of tables.")
-def main(vectors: int, storage: VectorStorage, show_json: bool) -> None:  # noqa: FBT001 - click's flag
+@output_options
+def main(vectors: int, storage: VectorStorage, output: Output) -> None:
     """Measure the dense index and its snapshots. The results are also written to benchmarks/results."""
     found = run(vectors, storage)
-    write_results(f"million-{storage}", found)
-    if show_json:
-        click.echo(as_json(found))
-    else:
-        show(found)
+    output.publish(f"million-{storage}", found, tables_of(found))
 
 
 if __name__ == "__main__":

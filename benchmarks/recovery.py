@@ -33,17 +33,15 @@ from rich.progress import Progress
 from rich.table import Table
 
 from benchmarks.data import SEED, data_option, read_conversation, read_documents
+from benchmarks.output import Output, output_options
 from benchmarks.pair import Pair, limited, running_pair, supervised, until_jobs_ended, until_vectors_filled
 from benchmarks.report import (
     Machine,
     OtherWork,
-    as_json,
     err,
-    print_results,
     progress_bar,
     table_of,
     this_machine,
-    write_results,
 )
 from diptych import DocumentIn, MemoryClient, RetrievalClient, TurnIn
 from diptych.console import command
@@ -391,7 +389,7 @@ def table_of_rounds(rounds: Sequence[Round]) -> Table:
 
 
 async def measure(data_dir: Path, rounds: int, seed: int, progress: Progress) -> Results:
-    machine, other_work, started = this_machine(), OtherWork(), time.perf_counter()
+    other_work, started = OtherWork(), time.perf_counter()
     done: list[Round] = []
     with tempfile.TemporaryDirectory(prefix="diptych-recovery-") as scratch:
         texts, turns = read_documents(data_dir, 1000), read_conversation(data_dir, 1).turns
@@ -402,7 +400,7 @@ async def measure(data_dir: Path, rounds: int, seed: int, progress: Progress) ->
             done.append(await (story.killed_starting(number) if is_starting else story.killed_working(number)))
         done.append(await story.last(rounds + 1))
     return Results(
-        machine=msgspec.structs.replace(machine, other_work=other_work.share()),
+        machine=this_machine(other_work),
         seed=seed,
         seconds=round(time.perf_counter() - started, 1),
         rounds=done,
@@ -412,23 +410,17 @@ async def measure(data_dir: Path, rounds: int, seed: int, progress: Progress) ->
 @click.command(context_settings={"show_default": True})
 @click.option("--rounds", type=click.IntRange(min=1, max=500), default=5, help="Crashes, each at another point.")
 @click.option("--seed", default=SEED, help="Decides the points of the kills.")
-@click.option("--json", "show_json", is_flag=True, help="Print the results as JSON instead of a table.")
+@output_options
 @data_option
 @command
-async def main(rounds: int, seed: int, show_json: bool, data_dir: Path) -> None:  # noqa: FBT001 - click's flag
+async def main(rounds: int, seed: int, output: Output, data_dir: Path) -> None:
     """Kill both services in the middle of their work, and look for what was acknowledged. The results are also written
     to benchmarks/results/recovery.json."""
     with progress_bar() as progress:
         async with limited(_RUN_TIMEOUT_S, "the benchmark to end"):
             results = await measure(data_dir, rounds, seed, progress)
-    write_results("recovery", results)
-    if show_json:
-        click.echo(as_json(results))
-    else:
-        title = (
-            f"Recovery from SIGKILL of both services, {rounds} times on the same data, {results.seconds:.0f} s in all"
-        )
-        print_results(results.machine, {title: table_of_rounds(results.rounds)})
+    title = f"Recovery from SIGKILL of both services, {rounds} times on the same data, {results.seconds:.0f} s in all"
+    output.publish("recovery", results, {title: table_of_rounds(results.rounds)})
     for each in results.rounds:
         for problem in (*each.lost, *each.torn, *each.findings):
             err.print(f"round {each.number}: {problem}", markup=False)

@@ -21,7 +21,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 _ROOT: Final = Path(__file__).parent.parent
-_RESULTS: Final = Path(__file__).parent / "results"
 _LIBRARIES: Final = (
     "aiohttp",
     "msgspec",
@@ -91,15 +90,17 @@ def percentiles(values: Sequence[float]) -> Percentiles:
     return Percentiles(count=len(ordered), p50=at(0.5), p90=at(0.9), p95=at(0.95), p99=at(0.99))
 
 
-def this_machine() -> Machine:
+def this_machine(other_work: OtherWork | None = None) -> Machine:
+    """As it is now: whoever measures asks when all is done, and gives what watched meanwhile."""
     return Machine(
         cpu=_cpu_name(),
         cores=os.cpu_count() or 1,
         system=f"{platform.system()} {platform.machine()}",
         python=platform.python_version(),
         libraries={name: version(name) for name in _LIBRARIES},
-        commit=_commit(),
+        commit=current_commit(),
         date=datetime.now(UTC).replace(microsecond=0),
+        other_work=other_work.share() if other_work else None,
     )
 
 
@@ -107,12 +108,6 @@ def progress_bar() -> Progress:
     """On standard error, so that standard output is the result alone."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     return Progress(*columns, console=err)
-
-
-def write_results(name: str, results: msgspec.Struct) -> None:
-    _RESULTS.mkdir(exist_ok=True)
-    (_RESULTS / f"{name}.json").write_bytes(as_json(results) + b"\n")
-    err.print(f"written to benchmarks/results/{name}.json")
 
 
 def as_json(results: msgspec.Struct) -> bytes:
@@ -134,11 +129,13 @@ def print_results(machine: Machine, tables: Mapping[str, Table]) -> None:
         out.print(table)
 
 
-def table_of(columns: Sequence[str], rows: Iterable[Sequence[str]], *, texts: int = 1) -> Table:
-    """The first `texts` columns are text; the rest are numbers, and stand right."""
+def table_of(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], *, texts: int = 1, wraps: int | None = None
+) -> Table:
+    """The first `texts` columns are text; the rest are numbers, and stand right. Column `wraps` may take several lines."""
     table = Table()
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index < texts else "right", no_wrap=True)
+        table.add_column(column, justify="left" if index < texts else "right", no_wrap=index != wraps)
     for row in rows:
         table.add_row(*row)
     return table
@@ -166,7 +163,8 @@ def _cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def _commit() -> str:
+def current_commit() -> str:
+    """Short, with `+changes` as `Machine` has it; or `unknown`."""
     git = shutil.which("git")
     if git is None:
         return "unknown"

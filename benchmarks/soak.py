@@ -22,19 +22,17 @@ from rich.progress import Progress
 from rich.table import Table
 
 from benchmarks.data import SEED, data_option, read_documents, unseen_queries
+from benchmarks.output import Output, output_options
 from benchmarks.pair import Pair, running_pair, until_jobs_ended
 from benchmarks.report import (
     Machine,
     OtherWork,
     Percentiles,
-    as_json,
     err,
     percentiles,
-    print_results,
     progress_bar,
     table_of,
     this_machine,
-    write_results,
 )
 from diptych import DocumentIn, RetrievalClient
 from diptych.console import command
@@ -161,7 +159,7 @@ class Soak:
 
 
 async def measure(data_dir: Path, minutes: float, progress: Progress) -> Results:
-    machine, other_work, seen = this_machine(), OtherWork(), Seen()
+    other_work, seen = OtherWork(), Seen()
     texts, unseen = read_documents(data_dir, 1000), unseen_queries(data_dir)
     queries = [next(unseen) for _ in range(1000)]
     with tempfile.TemporaryDirectory(prefix="diptych-soak-") as scratch:
@@ -175,7 +173,7 @@ async def measure(data_dir: Path, minutes: float, progress: Progress) -> Results
                 findings = [f"{each.where}: {each.problem}" for each in (await client.check()).findings]
     sizes = [mib for _, mib in seen.resident]
     return Results(
-        machine=msgspec.structs.replace(machine, other_work=other_work.share()),
+        machine=this_machine(other_work),
         minutes=minutes,
         documents_written=seen.written,
         documents_deleted=seen.deleted,
@@ -241,19 +239,15 @@ def table_of_results(results: Results) -> Table:
 
 @click.command(context_settings={"show_default": True})
 @click.option("--minutes", type=click.FloatRange(min=0.1), default=10.0, help="How long to go on.")
-@click.option("--json", "show_json", is_flag=True, help="Print the results as JSON instead of a table.")
+@output_options
 @data_option
 @command
-async def main(minutes: float, show_json: bool, data_dir: Path) -> None:  # noqa: FBT001 - click's flag
+async def main(minutes: float, output: Output, data_dir: Path) -> None:
     """Mix ingest, deletes and searches at full load. The results are also written to benchmarks/results/soak.json."""
     with progress_bar() as progress:
         results = await measure(data_dir, minutes, progress)
-    write_results("soak", results)
-    if show_json:
-        click.echo(as_json(results))
-    else:
-        title = f"{minutes:g} minutes of {_WRITERS} writers and {_SEARCHERS} searchers at full load"
-        print_results(results.machine, {title: table_of_results(results)})
+    title = f"{minutes:g} minutes of {_WRITERS} writers and {_SEARCHERS} searchers at full load"
+    output.publish("soak", results, {title: table_of_results(results)})
     for problem in (*results.errors, *results.differences, *results.findings):
         err.print(problem, markup=False)
     if not results.is_clean:

@@ -1,18 +1,15 @@
-"""Searches on a large collection, alone and by many clients, with LanceDB and Chroma beside: `python -m benchmarks.throughput`.
+"""Searches on a large collection, alone and by many clients: `python -m benchmarks.throughput`.
 
 Measured, on a collection of `--chunks` chunks (benchmarks/filled.py) in a service that runs as a process of its own:
 - one unseen hybrid query at a time, over HTTP, in turns with the same parts called bare in this process;
-- hybrid searches whose query vectors the service has cached, by `--clients` clients that cost little (benchmarks/load.py);
-- the same vectors and queries in LanceDB and Chroma, dense only, embedded, with as many threads, if `--peers-python` names a
-  Python that has them (benchmarks/requirements-peers.txt).
+- hybrid searches whose query vectors the service has cached, by `--clients` clients that cost little (benchmarks/load.py).
 
-Not measured: filters (benchmarks.filtered), larger sizes (benchmarks.million), quality (evals).
+Not measured: other systems (benchmarks.retrieval_peers), filters (benchmarks.filtered), larger sizes (benchmarks.million),
+quality (evals).
 """
 
 import asyncio
 import itertools
-import json
-import subprocess
 import tempfile
 import time
 from functools import partial
@@ -22,26 +19,16 @@ from typing import Any, Final
 
 import click
 import msgspec
-import numpy as np
 from rich.progress import Progress
+from rich.table import Table
 
 from benchmarks.bare import bare_search, load_model
 from benchmarks.data import data_option, unseen_queries
-from benchmarks.filled import COLLECTION, fill, filled_texts, filled_vectors
+from benchmarks.filled import COLLECTION, fill
 from benchmarks.load import request_bytes, run_clients
+from benchmarks.output import Output, output_options
 from benchmarks.pair import Pair, limited, running_pair
-from benchmarks.report import (
-    Machine,
-    OtherWork,
-    Percentiles,
-    as_json,
-    percentiles,
-    print_results,
-    progress_bar,
-    table_of,
-    this_machine,
-    write_results,
-)
+from benchmarks.report import Machine, OtherWork, Percentiles, percentiles, progress_bar, table_of, this_machine
 from diptych import RetrievalClient
 from diptych.console import command
 from shared.retrieval_messages import SearchRequest
@@ -64,7 +51,6 @@ class Crowd(msgspec.Struct, frozen=True, kw_only=True):
     what: str
     searches_per_s: float
     ms: Percentiles
-    recall_at_10: float | None = None
 
 
 class Throughput(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,45 +63,24 @@ class Throughput(msgspec.Struct, frozen=True, kw_only=True):
     crowds: list[Crowd]
 
 
-@click.command()
-@click.option("--chunks", default=100_000, show_default=True)
-@click.option("--clients", default=16, show_default=True)
-@click.option("--searches", default=6000, show_default=True, help="Searches with cached vectors, over all clients.")
-@click.option(
-    "--peers-python", type=click.Path(path_type=Path, exists=True), help="A Python with lancedb and chromadb."
-)
-@click.option("--json", "json_only", is_flag=True, help="Print JSON, and write no file.")
+@click.command(context_settings={"show_default": True})
+@click.option("--chunks", type=click.IntRange(min=1000), default=100_000, help="How many to search among.")
+@click.option("--clients", type=click.IntRange(min=1), default=16, help="At once.")
+@click.option("--searches", type=click.IntRange(min=16), default=6000, help="With cached vectors, over all clients.")
+@output_options
 @data_option
 @command
-async def main(
-    chunks: int,
-    clients: int,
-    searches: int,
-    peers_python: Path | None,
-    json_only: bool,  # noqa: FBT001 - click passes flags by name
-    data_dir: Path,
-) -> None:
+async def main(chunks: int, clients: int, searches: int, output: Output, data_dir: Path) -> None:
     """Searches on a large collection, alone and by many clients."""
-    watch = OtherWork()
     with tempfile.TemporaryDirectory(prefix="diptych-throughput-") as folder, progress_bar() as progress:
-        found = await _measure(Path(folder), data_dir, chunks, clients, searches, peers_python, progress)
-    results = msgspec.structs.replace(found, machine=msgspec.structs.replace(found.machine, other_work=watch.share()))
-    if json_only:
-        click.echo(as_json(results))
-        return
-    _show(results)
-    write_results("throughput", results)
+        results = await _measure(Path(folder), data_dir, chunks, clients, searches, progress)
+    output.publish("throughput", results, tables_of(results))
 
 
 async def _measure(
-    folder: Path,
-    data_dir: Path,
-    chunks: int,
-    clients: int,
-    searches: int,
-    peers_python: Path | None,
-    progress: Progress,
+    folder: Path, data_dir: Path, chunks: int, clients: int, searches: int, progress: Progress
 ) -> Throughput:
+    watch = OtherWork()
     directory = folder / "retrieval"
     embedder = await asyncio.to_thread(load_model, directory)
     embed = partial(embedder.embed, kind="document")
@@ -126,15 +91,8 @@ async def _measure(
         bare = await asyncio.to_thread(bare_search, directory, embedder)
         unseen = await _one_at_a_time(pair.retrieval_url, bare, queries[:_QUERIES], progress)
         crowds = [await _cached(pair, queries[_QUERIES:], clients, searches)]
-    if peers_python is not None:
-        vectors = await asyncio.to_thread(filled_vectors, directory)
-        asked = embedder.embed(queries[_QUERIES:], "query")
-        crowds += [
-            await asyncio.to_thread(_peer, peers_python, peer, folder, vectors, asked, clients, searches)
-            for peer in ("lancedb", "chroma")
-        ]
     return Throughput(
-        machine=this_machine(),
+        machine=this_machine(watch),
         chunks=chunks,
         clients=clients,
         first_search_s=first_s,
@@ -188,29 +146,7 @@ async def _cached(pair: Pair, queries: list[str], clients: int, searches: int) -
     )
 
 
-def _peer(python: Path, peer: str, folder: Path, vectors: Any, queries: Any, clients: int, searches: int) -> Crowd:
-    place = folder / peer
-    place.mkdir()
-    np.save(place / "vectors.npy", vectors)
-    np.save(place / "queries.npy", queries)
-    (place / "texts.json").write_text(json.dumps(filled_texts(folder / "retrieval")))
-    script = Path(__file__).with_name("peers.py")
-    done = subprocess.run(
-        [str(python), str(script), peer, str(place), str(clients), str(searches)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    found = json.loads(done.stdout.splitlines()[-1])
-    return Crowd(
-        what=f"{peer}, dense, embedded",
-        searches_per_s=round(len(found["ms"]) / found["seconds"], 1),
-        ms=percentiles(found["ms"]),
-        recall_at_10=round(found["recall"], 4),
-    )
-
-
-def _show(results: Throughput) -> None:
+def tables_of(results: Throughput) -> dict[str, Table]:
     unseen = results.unseen
     one = table_of(
         ("one unseen query at a time", "p50 ms", "p95 ms", "p99 ms"),
@@ -220,25 +156,21 @@ def _show(results: Throughput) -> None:
         ],
     )
     crowd = table_of(
-        (f"{results.clients} clients, vectors at hand", "searches/s", "p50 ms", "p95 ms", "p99 ms", "recall@10"),
+        (f"{results.clients} clients, vectors at hand", "searches/s", "p50 ms", "p95 ms", "p99 ms"),
         [
             (
                 each.what,
                 f"{each.searches_per_s:.0f}",
                 *(f"{value:.1f}" for value in (each.ms.p50, each.ms.p95, each.ms.p99)),
-                "" if each.recall_at_10 is None else f"{each.recall_at_10:.3f}",
             )
             for each in results.crowds
         ],
     )
     times = f"first search after {results.first_search_s} s, lists after {results.lists_ready_s} s"
-    print_results(
-        results.machine,
-        {
-            f"{results.chunks} chunks; {times}": one,
-            f"ratio of medians {unseen.ratio}, median of ratios {unseen.ratio_of_pairs}": crowd,
-        },
-    )
+    return {
+        f"{results.chunks:,} chunks; {times}": one,
+        f"ratio of medians {unseen.ratio}, median of ratios {unseen.ratio_of_pairs}": crowd,
+    }
 
 
 if __name__ == "__main__":

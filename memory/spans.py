@@ -18,13 +18,13 @@ from memory.ranges import NONE, Ranges
 from memory.records import Line, RecalledSpan, Scope, SessionRow, speaker_of
 from memory.scopes import scope_condition
 from memory.span_text import Composed, render
-from memory.store import FOREVER, SESSION_COLUMNS, TURN_COLUMNS, session_row, stored_time, turn_of
+from memory.store import FOREVER, SESSION_COLUMNS, TURN_COLUMNS, session_row, turn_of
 from shared.database import Database
 from shared.errors import NotFound
 from shared.filters import Filter, matches
 from shared.memory_messages import Span, SpansQuery, Summarizer, Turn, TurnsQuery
 from shared.paging import Page, number_of, page_of
-from shared.sql_values import inserted_key, listed, now_stored
+from shared.sql_values import inserted_key, listed, now_stored, stored_time
 from shared.tokens import estimate_tokens
 
 _SPAN: Final = (

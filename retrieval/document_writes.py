@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from retrieval.collection_rows import current_row
+from retrieval.feedback_rows import forget_documents
 from retrieval.fields import field_rows
 from retrieval.records import CollectionRow, Item, Outcome, Piece, PreparedDocument
 from shared.errors import DiptychError
@@ -33,6 +34,8 @@ def commit_document(
         "SELECT accepted, created_at FROM documents WHERE collection_id = ? AND document_id = ?",
         (item.collection.id, item.document_id),
     ).fetchone()
+    if found and sent.only_if_new:
+        return commit_unchanged(connection, item)
     if found and found[0] > item.accepted:
         # A later write came first. As if this one had happened just before it: replaced.
         return Outcome("replaced")
@@ -109,12 +112,14 @@ def _vectors_to_keep(
 
 
 def commit_unchanged(connection: sqlite3.Connection, item: Item) -> Outcome:
-    """Moves the document's place in the order of acceptance, and leaves the rest as it is."""
+    """Moves the document's place in the order of acceptance, and leaves the rest as it is. One that was only to be stored
+    where there was none moves nothing: it must not stand in the way of an earlier write that is still on its way."""
     key = (item.collection.id, item.document_id)
-    connection.execute(
-        "UPDATE documents SET accepted = max(accepted, ?) WHERE collection_id = ? AND document_id = ?",
-        (item.accepted, *key),
-    )
+    if not item.document.only_if_new:
+        connection.execute(
+            "UPDATE documents SET accepted = max(accepted, ?) WHERE collection_id = ? AND document_id = ?",
+            (item.accepted, *key),
+        )
     chunks = connection.execute(
         "SELECT count(*) FROM chunks WHERE document = "
         "(SELECT id FROM documents WHERE collection_id = ? AND document_id = ?)",
@@ -141,6 +146,7 @@ def delete_documents(
             "AND job IN (SELECT accepted FROM jobs WHERE collection_id = ?)",
             (document_id, accepted_until, collection_id),
         )
+    forget_documents(connection, collection_id, document_ids)
     return deleted
 
 

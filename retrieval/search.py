@@ -251,8 +251,6 @@ class Searcher:
             raise invalid("$.query", "a lexical search needs words")
         if request.query is not None and not request.query.strip():
             raise invalid("$.query", "is only white space")
-        if request.cursor is not None and request.max_tokens is not None:
-            raise invalid("$.cursor", "a budget of max_tokens has one page; leave one of them out")
         if request.rerank is not None:
             self._reranker.model_of(request.rerank.model)
             if request.query is None:

@@ -173,7 +173,7 @@ async def test_counts_follow_every_way_in_which_documents_come_and_go(tmp_path: 
 @pytest.mark.blocking
 def test_collections_from_before_counts_were_kept_are_counted(tmp_path: Path) -> None:
     connection = sqlite3.connect(tmp_path / "old.db")
-    migrations.apply(sqlite_utils.Database(connection), stop_before="m009_counts")
+    migrations.apply(sqlite_utils.Database(connection), stop_before="m010_counts")
     connection.execute(
         "INSERT INTO collections (tenant, name, model, chunking, fusion, description, created_at) "
         "VALUES ('t', 'full', '', '', '', '', ''), ('t', 'empty', '', '', '', '', '')"
