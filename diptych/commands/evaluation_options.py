@@ -143,7 +143,7 @@ async def finish(
 
 def show_comparison(comparison: Comparison, texts: Mapping[str, str]) -> None:
     """What changed, and of what got worse each query."""
-    table = Table("metric", "before", "now", "difference", "p", "queries", "", box=box.SIMPLE)
+    table = Table("metric", "before", "now", "difference", "p", "queries", "", box=box.SIMPLE, pad_edge=False)
     for change in comparison.metrics:
         found = change.difference
         table.add_row(

@@ -8,7 +8,7 @@ import pytest
 
 from diptych.evaluation.results import read_result
 from tests.diptych.command import Shell
-from tests.harness import RunningMemory
+from tests.harness import RunningMemory, running_memory
 
 # The command itself may block: its event loop serves nobody else.
 pytestmark = pytest.mark.blocking
@@ -169,3 +169,11 @@ async def test_spans_are_compared_with_summaries_that_people_wrote(shell: Shell,
     assert list(done.json["overall"]) == ["ROUGE-1", "ROUGE-2", "ROUGE-L", "recall-1", "saved"]
     assert done.json["overall"]["recall-1"]["mean"] == 1.0
     assert done.json["dataset"]["counts"] == {"dialogues": 1, "turns": 2}
+
+
+async def test_a_memory_without_retrieval_is_not_scored_by_words_alone(tmp_path: Path, folder: Path) -> None:
+    async with running_memory(tmp_path / "data") as alone:
+        done = await Shell({"DIPTYCH_MEMORY_URL": alone.url}).run("eval", "memory", "--dataset", str(folder))
+
+    assert (done.code, done.out) == (3, "")
+    assert "memory cannot reach retrieval" in done.err
