@@ -44,6 +44,14 @@ SUITES: Final = (
         quick_minutes=0.7,
     ),
     Suite(
+        name="tools",
+        module="mcp",
+        measures="tool calls beside the same calls over HTTP, calls with 8 in flight, catalogues and answers against their budgets",
+        minutes=2,
+        quick=("--documents", "50", "--rounds", "40"),
+        quick_minutes=0.5,
+    ),
+    Suite(
         name="throughput",
         module="throughput",
         measures="hybrid search in 100,000 chunks: one at a time beside its bare parts, and by 16 clients",
