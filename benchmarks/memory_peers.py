@@ -27,6 +27,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from benchmarks.data import data_option
+from benchmarks.measuring import in_turns
 from benchmarks.output import Output, output_options
 from benchmarks.pair import running_pair, until_vectors_filled
 from benchmarks.peer_process import PeerFailed, PeerProcess, peers_option, running_peer
@@ -48,7 +49,8 @@ _STORED: Final = {
 _LACKING: Final = {
     "mem0, extraction of facts": "it needs a language model; `infer=False` keeps turns as they are",
     "mem0, search by words and entities": "its encoders (FastEmbed's BM25, spaCy's en_core_web_sm) are fetched when it starts",
-    "Letta, Graphiti, Hindsight, Honcho, cognee": "they need a language model or a database server to keep anything",
+    "Letta, Graphiti, Honcho, cognee": "they need a language model or a database server to keep anything",
+    "Hindsight, MemPalace": "both can do without a language model, and were not tried",
 }
 # Large, since waiting until a block is embedded is coarse: it takes 0.2 s at least, which count.
 _APPEND_BLOCK: Final = 100
@@ -224,7 +226,7 @@ async def _append_all(sides: list[Side], talks: Sequence[Talk], seen: dict[str, 
         (talk, talk.said[at : at + _APPEND_BLOCK]) for talk in talks for at in range(0, len(talk.said), _APPEND_BLOCK)
     ]
     for number, (talk, block) in enumerate(progress.track(blocks, description="appends")):
-        for side in _rotated(sides, number):
+        for side in in_turns(sides, number):
             seen[side.name].append_ms += await side.append(talk, block)
             started = time.perf_counter()
             await side.settle()
@@ -237,16 +239,11 @@ async def _search_all(sides: list[Side], talks: Sequence[Talk], seen: dict[str, 
             await side.search(talk, [_WARM_UP])
     blocks = [(talk, talk.asked[at : at + _BLOCK]) for talk in talks for at in range(0, len(talk.asked), _BLOCK)]
     for number, (talk, block) in enumerate(progress.track(blocks, description="questions")):
-        for side in _rotated(sides, number):
+        for side in in_turns(sides, number):
             answers = await side.search(talk, [asked.query for asked in block])
             for asked, (ms, found) in zip(block, answers, strict=True):
                 seen[side.name].search_ms.append(ms)
                 seen[side.name].shares.append(found_share(found[:_LIMIT], asked))
-
-
-def _rotated(sides: list[Side], by: int) -> list[Side]:
-    by %= len(sides)
-    return sides[by:] + sides[:by]
 
 
 async def _system(side: Side, seen: _Seen) -> System:

@@ -25,6 +25,8 @@ _ENVIRONMENT: Final = {
     "ANONYMIZED_TELEMETRY": "false",
     "MEM0_TELEMETRY": "false",
     "DO_NOT_TRACK": "1",
+    # Two threads that share two cores with a server wait for each other: torch then takes ten times as long for a sentence.
+    "OMP_NUM_THREADS": "1",
 }
 
 

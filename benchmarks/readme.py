@@ -12,7 +12,8 @@ from typing import Final
 
 import click
 
-from benchmarks.numbers import NUMBERS, Measured
+from benchmarks.measured import Measured
+from benchmarks.numbers import NUMBERS
 from benchmarks.plots import PLOTS, PLOTS_DIR, draw
 from benchmarks.report import err
 from diptych.console import command

@@ -52,6 +52,14 @@ SUITES: Final = (
         quick_minutes=0.5,
     ),
     Suite(
+        name="wire",
+        module="wire",
+        measures="JSON against MessagePack, the same messages: bytes, and microseconds to encode and decode",
+        minutes=1,
+        quick=("--documents", "60", "--rounds", "100"),
+        quick_minutes=0.6,
+    ),
+    Suite(
         name="throughput",
         module="throughput",
         measures="hybrid search in 100,000 chunks: one at a time beside its bare parts, and by 16 clients",
@@ -74,6 +82,14 @@ SUITES: Final = (
         minutes=6,
         quick=("--vectors", "60000"),
         quick_minutes=0.5,
+    ),
+    Suite(
+        name="collections",
+        module="collections",
+        measures="ten thousand small collections: searches of closed and open ones, memory, threads and file handles",
+        minutes=4,
+        quick=("--collections", "2000"),
+        quick_minutes=0.7,
     ),
     Suite(
         name="ingest",
@@ -107,6 +123,14 @@ SUITES: Final = (
         minutes=2,
         quick=("--turns", "10000", "--users", "20", "--calls", "200"),
         quick_minutes=0.4,
+    ),
+    Suite(
+        name="mcp",
+        module="mcp",
+        measures="tool calls beside the same calls over HTTP, what catalogues cost a model, answers against their budget",
+        minutes=2,
+        quick=("--documents", "100", "--rounds", "40"),
+        quick_minutes=0.7,
     ),
     Suite(
         name="compaction",

@@ -31,6 +31,7 @@ from benchmarks.bare import load_model
 from benchmarks.data import data_option, unseen_queries
 from benchmarks.filled import fill, filled_texts, filled_vectors
 from benchmarks.judged_corpus import CACHE, Corpus, mean_ndcg, read_corpus, recall
+from benchmarks.measuring import in_turns
 from benchmarks.output import Output, output_options
 from benchmarks.peer_process import PeerFailed, peers_option
 from benchmarks.report import Machine, OtherWork, Percentiles, err, percentiles, progress_bar, table_of, this_machine
@@ -160,7 +161,7 @@ async def _ask(sides: list[Side], corpus: Corpus, plan: Plan, progress: Progress
         await side.search(way, range(min(_WARM_UP, len(corpus.asked))))
     blocks = [range(at, min(at + _BLOCK, len(corpus.asked))) for at in range(0, len(corpus.asked), _BLOCK)]
     for number, block in enumerate(progress.track(blocks * plan.passes, description="one at a time")):
-        for side, way in _rotated(turns, number):
+        for side, way in in_turns(turns, number):
             mine = seen[side.name, way]
             for query, (ms, rows) in zip(block, await side.search(way, block), strict=True):
                 mine.ms.append(ms)
@@ -174,7 +175,7 @@ async def _crowd(
     """What could not be measured, and why: a system that a crowd ends is asked no more."""
     turns, ended = [(side, way) for side in sides for way in side.ways], dict[str, str]()
     for number in progress.track(range(_CROWDS), description="crowds"):
-        for side, way in _rotated(turns, number):
+        for side, way in in_turns(turns, number):
             if f"{side.name}, {plan.clients} threads at once" in ended:
                 continue
             try:
@@ -185,11 +186,6 @@ async def _crowd(
                 seen[side.name, way].crowd_ms += spent_ms
                 seen[side.name, way].crowd_s += seconds
     return ended
-
-
-def _rotated(turns: list[tuple[Side, str]], by: int) -> list[tuple[Side, str]]:
-    by %= len(turns)
-    return turns[by:] + turns[:by]
 
 
 async def _judged(folder: Path, data_dir: Path, documents: int, progress: Progress) -> tuple[Corpus, float]:
@@ -251,7 +247,7 @@ def tables_of(results: RetrievalPeers) -> dict[str, Table]:
 @click.command(context_settings={"show_default": True})
 @click.option("--documents", type=click.IntRange(min=500), default=20_000, help="At most; there are about 12,850.")
 @click.option("--made", type=click.IntRange(min=1000), help="So many made-up documents instead.")
-@click.option("--passes", type=click.IntRange(min=1), default=3, help="How often each query is asked.")
+@click.option("--passes", type=click.IntRange(min=1), default=2, help="How often each query is asked.")
 @click.option("--clients", type=click.IntRange(min=1), default=16, help="Of a crowd.")
 @click.option("--searches", type=click.IntRange(min=16), default=1000, help="Of a crowd, which comes twice.")
 @peers_option(tuple(LABELS))

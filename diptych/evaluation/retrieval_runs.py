@@ -159,7 +159,8 @@ async def _time(
     spent = {}
     for query in chosen:
         started = time.perf_counter()
-        await client.search(dataset.queries[query], collection=collection, limit=limit, **_given(settings))
+        given = _given(settings, dataset.filters.get(query))
+        await client.search(dataset.queries[query], collection=collection, limit=limit, **given)
         spent[query] = 1000.0 * (time.perf_counter() - started)
         bar.advance(task)
     return spent
@@ -176,11 +177,11 @@ async def _ask_all(
 ) -> dict[str, list[Hit]]:
     """As many chunks as both legs can give, since several may be of one document."""
     candidates = min(CANDIDATES_MAX, max(settings.candidates, depth))
-    given = {**_given(settings), "candidates": candidates}
     gate = asyncio.Semaphore(_SEARCHES_AT_ONCE)
     task = bar.add_task(f"{label}: searches", total=len(dataset.queries))
 
     async def ask(query: str, text: str) -> tuple[str, list[Hit]]:
+        given = {**_given(settings, dataset.filters.get(query)), "candidates": candidates}
         async with gate:
             answer = await client.search(
                 text, collection=collection, limit=min(CANDIDATES_MAX, 2 * candidates), **given
@@ -191,7 +192,9 @@ async def _ask_all(
     return dict(await asyncio.gather(*(ask(*query) for query in dataset.queries.items())))
 
 
-def _given(settings: SearchSettings) -> Mapping[str, Any]:
+def _given(settings: SearchSettings, narrowed: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
+    """`narrowed` is the query's own filter, beside the one of all."""
+    filters = [each for each in (settings.filter, narrowed) if each]
     return {
         "mode": settings.mode,
         "fusion": settings.fusion,
@@ -199,5 +202,5 @@ def _given(settings: SearchSettings) -> Mapping[str, Any]:
         "rerank": settings.rerank or False,
         "suppress_duplicates": settings.suppress_duplicates,
         "mmr": settings.mmr or False,
-        "filter": settings.filter,
+        "filter": {"$and": filters} if len(filters) > 1 else next(iter(filters), None),
     }
