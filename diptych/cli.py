@@ -1,4 +1,5 @@
-"""The command `diptych`. Exit codes: 0 done, 1 refused or failed, 2 wrong usage or settings, 3 a service cannot be reached."""
+"""The command `diptych`. Exit codes: 0 done, 1 refused or failed, 2 wrong usage or settings, 3 a service cannot be reached,
+4 an evaluation is worse than its baseline."""
 
 from pathlib import Path
 
@@ -9,12 +10,16 @@ from diptych.commands.admin import check, info, rebuild
 from diptych.commands.backup import restore, snapshot
 from diptych.commands.demo import demo
 from diptych.commands.documents import delete, ingest
+from diptych.commands.evaluations import evaluate
 from diptych.commands.facts import facts
+from diptych.commands.feedback import feedback
 from diptych.commands.forgetting import audit, forget
 from diptych.commands.jobs import jobs
 from diptych.commands.keys import keys
+from diptych.commands.mcp import mcp
 from diptych.commands.memories import context, recall, remember
 from diptych.commands.models import flip, reindex
+from diptych.commands.retention import retention
 from diptych.commands.search import search
 from diptych.commands.services import memory, retrieval, up
 from diptych.commands.transfer import export_memory, import_memory
@@ -83,7 +88,9 @@ for command in (
     import_memory,
     forget,
     audit,
+    retention,
     facts,
+    feedback,
     jobs,
     keys,
     check,
@@ -94,5 +101,7 @@ for command in (
     snapshot,
     restore,
     demo,
+    evaluate,
+    mcp,
 ):
     main.add_command(command)

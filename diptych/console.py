@@ -6,6 +6,7 @@ import functools
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -15,13 +16,14 @@ from rich.console import Console
 from rich.markup import escape
 
 from diptych.memory_client import MemoryClient
-from shared.errors import DiptychError, ServiceError, SettingsError, Unavailable
+from shared.errors import DiptychError, ServiceError, SettingsError, Unavailable, invalid
 from shared.retrieval_client import RetrievalClient
 from shared.wire import JSON, encode
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_UNREACHABLE = 3
+EXIT_WORSE = 4
 
 Parameters = ParamSpec("Parameters")
 ResultT = TypeVar("ResultT")
@@ -93,6 +95,17 @@ async def _as_coroutine(awaitable: Awaitable[ResultT]) -> ResultT:
 def show_json(value: Any) -> None:
     """One JSON document, the same fields as on the wire."""
     click.echo(encode(value, JSON).decode())
+
+
+def read_moment(option: str, text: str) -> datetime:
+    """Raises InvalidFields that names the option."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise invalid(option, f"{text!r} is not a time; write it as 2026-03-01T10:00:00+01:00") from error
+    if moment.tzinfo is None:
+        raise invalid(option, f"{text!r} has no zone; write it as 2026-03-01T10:00:00+01:00")
+    return moment
 
 
 def add_fields(message: msgspec.Struct, **fields: Any) -> dict[str, Any]:

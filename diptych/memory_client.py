@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -18,6 +18,13 @@ from shared.fact_messages import (
     FactPatch,
     FactRecord,
     FactsQuery,
+)
+from shared.feedback_messages import (
+    FeedbackAnswer,
+    ItemJudgment,
+    RecallFeedbackIn,
+    RecallFeedbackPage,
+    RecallFeedbackQuery,
 )
 from shared.forgetting_messages import AuditPage, AuditQuery, ForgetRequest, TenantRetention
 from shared.memory_messages import (
@@ -267,6 +274,39 @@ class MemoryClient(ServiceClient):
         """Of the key's tenant. What is left out is kept for ever."""
         request = Retention(days_max=days_max, turns_max=turns_max)
         return await self._call("PUT", "/v1/retention", TenantRetention, body=request)
+
+    async def add_feedback(
+        self,
+        query: str,
+        judgments: Iterable[ItemJudgment | Mapping[str, Any]],
+        *,
+        user_id: str | None = None,
+        session_id: str | None = None,
+        agent_id: str | None = None,
+        as_of: datetime | None = None,
+        comment: str | None = None,
+        judged_at: datetime | None = None,
+    ) -> FeedbackAnswer:
+        """What somebody says of turns and facts that a recall found, or should have. Judged now unless said otherwise, so
+        that a retry replaces nothing that was said meanwhile."""
+        request = RecallFeedbackIn(
+            user_id=user_id,
+            session_id=session_id,
+            agent_id=agent_id,
+            query=query,
+            as_of=as_of,
+            judgments=[each if isinstance(each, ItemJudgment) else build(ItemJudgment, **each) for each in judgments],
+            comment=comment,
+            judged_at=judged_at or datetime.now(UTC),
+        )
+        return await self._call("POST", "/v1/feedback", FeedbackAnswer, body=request)
+
+    async def feedback(self, **query: Any) -> RecallFeedbackPage:
+        """`query` are the fields of RecallFeedbackQuery: whose, since when, and the page."""
+        return await self._call("GET", "/v1/feedback", RecallFeedbackPage, query=build(RecallFeedbackQuery, **query))
+
+    async def erase_feedback(self, feedback_id: str) -> EraseReport:
+        return await self._call("DELETE", f"/v1/feedback/{quoted(feedback_id)}", EraseReport)
 
 
 def _session(session_id: str) -> str:

@@ -120,7 +120,9 @@ class Supervisor:
 
     async def _start(self, name: str, port: int) -> Child:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", name, "--host", self._host, "--port", str(port), env=self._environment
+            *(sys.executable, "-m", name, "--host", self._host, "--port", str(port)),
+            stdin=asyncio.subprocess.DEVNULL,  # ours may be what somebody ends us with
+            env=self._environment,
         )
         return Child(name, process)
 

@@ -1,21 +1,11 @@
-"""Golden sets in BEIR's layout, read at run time and never copied into the project."""
+"""Which golden sets are reported, and what of them. Read at run time and never copied into the project."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from benchmarks.data import read_judgements, read_records
-from diptych import DocumentIn
-
-
-@dataclass(frozen=True, slots=True)
-class GoldenSet:
-    """`queries` are those that have judgements; nothing else is asked."""
-
-    name: str
-    documents: list[DocumentIn]
-    queries: dict[str, str]
-    judgements: dict[str, dict[str, int]]
+from diptych.evaluation.datasets import RetrievalDataset, only_queries, read_retrieval
+from shared.errors import SettingsError
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,24 +24,13 @@ SOURCES: Final = (
 )
 
 
-def read_set(data_dir: Path, source: Source) -> GoldenSet:
-    """Raises SettingsError where the set is missing."""
-    folder = f"retrieval/{source.name}"
-    records = read_records(data_dir, f"{folder}/corpus.jsonl")
-    judgements = read_judgements(data_dir, f"{folder}/{source.judgements}")
-    if source.only_even:
-        judgements = {query: grades for query, grades in judgements.items() if int(query) % 2 == 0}
-    return GoldenSet(
-        name=source.name,
-        documents=[
-            DocumentIn(id=record["_id"], title=record.get("title") or None, text=record["text"])
-            for record in records
-            if record["text"].strip()
-        ],
-        queries={
-            record["_id"]: record["text"]
-            for record in read_records(data_dir, f"{folder}/queries.jsonl")
-            if record["_id"] in judgements
-        },
-        judgements=judgements,
-    )
+def read_set(data_dir: Path, source: Source) -> RetrievalDataset:
+    """Raises SettingsError that says what is missing and where it may come from."""
+    folder = data_dir / "retrieval" / source.name
+    if not folder.is_dir():
+        raise SettingsError(
+            f"{folder} is missing: it is evaluation data, which is not part of the project. "
+            "Put it into ../shared/data beside the project, or name its folder in EVAL_DATA."
+        )
+    dataset = read_retrieval(folder, judgements=source.judgements)
+    return only_queries(dataset, lambda query: int(query) % 2 == 0) if source.only_even else dataset

@@ -14,9 +14,8 @@ tokens are built for each question, before and after all is folded. Written to e
 """
 
 import asyncio
-import tempfile
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -26,24 +25,34 @@ import numpy as np
 from rich.progress import Progress
 
 from benchmarks.data import data_option
-from benchmarks.pair import running_pair, until_vectors_filled
 from benchmarks.report import Machine, as_json, err, print_results, progress_bar, table_of, this_machine
 from diptych import DocumentIn, Fusion, MemoryClient, RetrievalClient
-from evals.contexts import BUDGET, ContextScores, measure
-from evals.conversations import SETS, Conversation, Question, read_conversations
-from evals.scoring import paired_bootstrap
-from shared.errors import Unavailable
-from shared.memory_messages import TURNS_PER_REQUEST_MAX
-from shared.retrieval_messages import TERMINAL, Chunking, CollectionSpec, SearchMode
+from diptych.evaluation.context_runs import State, evaluate_contexts, folded_session
+from diptych.evaluation.conversations import Conversation, MemoryDataset, Question, read_conversations
+from diptych.evaluation.memory_runs import (
+    DEPTHS,
+    SESSIONS_METRIC,
+    Owner,
+    RecallSettings,
+    evaluate_memory,
+    fill_memory,
+    score_turns,
+)
+from diptych.evaluation.metrics import Scores as ByQuestion
+from diptych.evaluation.results import Result
+from diptych.evaluation.retrieval_runs import until_searchable
+from diptych.evaluation.services import started_services
+from diptych.evaluation.statistics import paired, percentile
+from shared.errors import SettingsError, Unavailable
+from shared.retrieval_messages import Chunking, CollectionSpec, SearchMode
 
+SETS: Final = ("locomo", "beam-100k")
+BUDGET: Final = 2000
 _RESULTS: Final = Path(__file__).parent / "results" / "memory.json"
-_DEPTHS: Final = (5, 10, 20)
-_SESSIONS: Final = 10
 # Enough turns to name ten sessions.
 _LIMIT: Final = 200
 _LIMIT_USUAL: Final = 10
 _TIMEOUT_S: Final = 3600.0
-_POLL_S: Final = 0.2
 # What users get first; then its legs, and what it is compared with.
 _MODES: Final[tuple[SearchMode, ...]] = ("hybrid", "lexical", "dense")
 _BARE: Final[dict[str, tuple[SearchMode, Fusion]]] = {
@@ -51,10 +60,15 @@ _BARE: Final[dict[str, tuple[SearchMode, Fusion]]] = {
     "bare dense": ("dense", Fusion()),
     "bare RRF": ("hybrid", Fusion(method="rrf")),
 }
-
-# Turn ids, best first.
-Ranking = list[str]
-Ask = Callable[[Conversation, Question], Awaitable[Ranking]]
+# By name: the state, and whether it is asked within the last session.
+_CONTEXTS: Final[dict[str, tuple[State, bool]]] = {
+    "the user's memory": ("unfolded", False),
+    "in the last session": ("unfolded", True),
+    "the user's memory, all folded": ("folded", False),
+    "in the last session, all folded": ("folded", True),
+}
+# Nothing else is in these services.
+_OWNER: Final = Owner()
 
 
 class Scores(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +79,17 @@ class Scores(msgspec.Struct, frozen=True, kw_only=True):
     any: dict[int, float]
     all: dict[int, float]
     sessions: float
+
+
+class ContextScores(msgspec.Struct, frozen=True, kw_only=True):
+    """`share` is the mean share of a question's evidence turns, by category too. Times in milliseconds over HTTP, with questions
+    whose vectors are known; `tokens` are the mean, `tokens_max` the most."""
+
+    share: float
+    categories: dict[str, float]
+    tokens: float
+    tokens_max: int
+    ms: dict[str, float]
 
 
 class Way(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,39 +121,50 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def evaluate(
-    memory: MemoryClient,
-    retrieval: RetrievalClient,
-    memory_url: str,
-    name: str,
-    conversations: Sequence[Conversation],
-    bar: Progress,
+    memory: MemoryClient, retrieval: RetrievalClient, dataset: MemoryDataset, bar: Progress
 ) -> SetResult:
     """Of memories and collections that are filled. Leaves the memories folded."""
-    asked = [(each, question) for each in conversations for question in each.questions]
-    task = bar.add_task(f"{name}: latency", total=len(asked))
+    task = bar.add_task(f"{dataset.name}: latency", total=len(dataset.questions))
     spent = []
-    for conversation in conversations:
+    for conversation in dataset.conversations:
         # An index is made when its memory is first asked: that is another number.
-        await memory.recall("hello", user_id=conversation.user_id, mode="lexical")
-    for conversation, question in asked:
+        await memory.recall("hello", user_id=conversation.id, mode="lexical")
+    for conversation, question in dataset.questions:
         spent.append(await _timed(memory, conversation, question))
         bar.advance(task)
-    ways: dict[str, list[Ranking]] = {}
-    for label, ask in (*_recalls(memory).items(), *_searches(retrieval).items()):
-        task = bar.add_task(f"{name}: {label}", total=len(asked))
-        ways[label] = []
-        for conversation, question in asked:
-            ways[label].append(await ask(conversation, question))
-            bar.advance(task)
+    ways: dict[str, ByQuestion] = {}
+    for mode in _MODES:
+        settings = RecallSettings(mode=mode)
+        result = await evaluate_memory(memory, dataset, owner=_OWNER, settings=settings, is_timed=False, bar=bar)
+        ways[mode] = {query.id: query.scores for query in result.queries}
+    for label, chosen in _BARE.items():
+        ways[label] = score_turns(dataset, await _search_all(retrieval, dataset, label, *chosen, bar), DEPTHS)
+    counts = dataset.counts
+    is_folded = await folded_session(memory, dataset, _OWNER) is not None
     return SetResult(
-        name=name,
-        users=len(conversations),
-        sessions=sum(len(each.sessions) for each in conversations),
-        turns=sum(len(each.session_of) for each in conversations),
+        name=dataset.name,
+        users=counts["conversations"],
+        sessions=counts["sessions"],
+        turns=counts["turns"],
         recall_ms=_percentiles([whole for whole, _ in spent]),
         search_ms=_percentiles([search for _, search in spent]),
-        ways={label: _way(rankings, label, ways, asked) for label, rankings in ways.items()},
-        contexts=await measure(memory, memory_url, name, conversations, bar),
+        ways={label: _way(label, ways, dataset) for label in ways},
+        contexts={
+            name: _context_scores(
+                await evaluate_contexts(
+                    memory,
+                    dataset,
+                    owner=_OWNER,
+                    label=name,
+                    budgets=(BUDGET,),
+                    states=(state,),
+                    is_within=is_within,
+                    bar=bar,
+                )
+            )
+            for name, (state, is_within) in _CONTEXTS.items()
+            if state == "folded" or not is_folded
+        },
     )
 
 
@@ -136,7 +172,7 @@ async def _timed(memory: MemoryClient, conversation: Conversation, question: Que
     started = time.perf_counter()
     answer = await memory.recall(
         question.text,
-        user_id=conversation.user_id,
+        user_id=conversation.id,
         as_of=conversation.ended_at,
         limit=_LIMIT_USUAL,
         explain=True,
@@ -147,128 +183,107 @@ async def _timed(memory: MemoryClient, conversation: Conversation, question: Que
     return whole, answer.plan.stages_ms["search"]
 
 
-def _recalls(memory: MemoryClient) -> dict[str, Ask]:
-    def asking(mode: SearchMode) -> Ask:
-        async def ask(conversation: Conversation, question: Question) -> Ranking:
-            answer = await memory.recall(
-                question.text,
-                user_id=conversation.user_id,
-                as_of=conversation.ended_at,
-                mode=mode,
-                limit=_LIMIT,
-            )
-            return [item.id for item in answer.items]
-
-        return ask
-
-    return {mode: asking(mode) for mode in _MODES}
+async def _search_all(
+    retrieval: RetrievalClient, dataset: MemoryDataset, label: str, mode: SearchMode, fusion: Fusion, bar: Progress
+) -> dict[str, list[str]]:
+    """Turn ids by question, best first."""
+    task = bar.add_task(f"{dataset.name}: {label}", total=len(dataset.questions))
+    found = {}
+    for conversation, question in dataset.questions:
+        answer = await retrieval.search(
+            question.text, collection=conversation.id, mode=mode, fusion=fusion, limit=_LIMIT
+        )
+        found[question.id] = [hit.document_id for hit in answer.hits]
+        bar.advance(task)
+    return found
 
 
-def _searches(retrieval: RetrievalClient) -> dict[str, Ask]:
-    def asking(mode: SearchMode, fusion: Fusion) -> Ask:
-        async def ask(conversation: Conversation, question: Question) -> Ranking:
-            answer = await retrieval.search(
-                question.text, collection=conversation.user_id, mode=mode, fusion=fusion, limit=_LIMIT
-            )
-            return [hit.document_id for hit in answer.hits]
+def _context_scores(result: Result) -> ContextScores:
+    (metric,) = result.overall
+    tokens = [query.tokens or 0 for query in result.queries]
+    return ContextScores(
+        share=round(result.overall[metric].mean, 4),
+        categories={name: round(scores[metric].mean, 4) for name, scores in result.categories.items()},
+        tokens=round(sum(tokens) / len(tokens), 1),
+        tokens_max=max(tokens),
+        ms=_percentiles([query.latency_ms or 0.0 for query in result.queries]),
+    )
 
-        return ask
 
-    return {label: asking(*chosen) for label, chosen in _BARE.items()}
+def _way(label: str, ways: Mapping[str, ByQuestion], dataset: MemoryDataset) -> Way:
+    asked = [question for _, question in dataset.questions]
+    ours = ways[label]
 
+    def shares(of: ByQuestion) -> list[float]:
+        return [of[question.id]["share@10"] for question in asked]
 
-def _way(
-    rankings: Sequence[Ranking],
-    label: str,
-    ways: dict[str, list[Ranking]],
-    asked: Sequence[tuple[Conversation, Question]],
-) -> Way:
-    categories = dict.fromkeys(question.category for _, question in asked)
-    pairs = list(zip(rankings, asked, strict=True))
-
-    def shares(of: Sequence[Ranking]) -> list[float]:
-        return [_share(ranking, question, 10) for ranking, (_, question) in zip(of, asked, strict=True)]
-
-    ours = shares(rankings)
-    differences = {other: paired_bootstrap(ours, shares(ways[other])) for other in _BARE if other != label}
+    differences = {other: paired(shares(ours), shares(ways[other])).difference for other in _BARE if other != label}
     return Way(
-        overall=_scores(pairs),
-        categories={each: _scores([pair for pair in pairs if pair[1][1].category == each]) for each in categories},
+        overall=_scores([ours[question.id] for question in asked]),
+        categories={
+            category: _scores([ours[question.id] for question in asked if question.category == category])
+            for category in dict.fromkeys(question.category for question in asked)
+        },
         against={
             other: (round(each.mean, 4), round(each.low, 4), round(each.high, 4)) for other, each in differences.items()
         },
     )
 
 
-def _scores(pairs: Sequence[tuple[Ranking, tuple[Conversation, Question]]]) -> Scores:
-    shares = {depth: [_share(ranking, question, depth) for ranking, (_, question) in pairs] for depth in _DEPTHS}
+def _scores(found: Sequence[Mapping[str, float]]) -> Scores:
+    def mean(metric: str) -> float:
+        return round(sum(scores[metric] for scores in found) / len(found), 4)
+
     return Scores(
-        questions=len(pairs),
-        share={depth: _mean(each) for depth, each in shares.items()},
-        any={depth: _mean([float(share > 0.0) for share in each]) for depth, each in shares.items()},
-        all={depth: _mean([float(share == 1.0) for share in each]) for depth, each in shares.items()},
-        sessions=_mean([float(_finds_sessions(ranking, *asked)) for ranking, asked in pairs]),
+        questions=len(found),
+        share={depth: mean(f"share@{depth}") for depth in DEPTHS},
+        any={depth: mean(f"any@{depth}") for depth in DEPTHS},
+        all={depth: mean(f"all@{depth}") for depth in DEPTHS},
+        sessions=mean(SESSIONS_METRIC),
     )
 
 
-def _share(ranking: Ranking, question: Question, depth: int) -> float:
-    return len(question.evidence.intersection(ranking[:depth])) / len(question.evidence)
-
-
-def _finds_sessions(ranking: Ranking, conversation: Conversation, question: Question) -> bool:
-    best = list(dict.fromkeys(conversation.session_of[turn] for turn in ranking))[:_SESSIONS]
-    return {conversation.session_of[turn] for turn in question.evidence} <= set(best)
-
-
-def _mean(values: Sequence[float]) -> float:
-    return round(sum(values) / len(values), 4)
-
-
 def _percentiles(values: Sequence[float]) -> dict[str, float]:
-    return {f"p{part}": round(float(np.percentile(values, part)), 2) for part in (50, 95, 99)}
+    return {f"p{part}": round(percentile(values, part), 2) for part in (50, 95, 99)}
 
 
-async def _fill(memory: MemoryClient, retrieval: RetrievalClient, conversation: Conversation) -> None:
-    for session, turns in conversation.sessions.items():
-        for first in range(0, len(turns), TURNS_PER_REQUEST_MAX):
-            await memory.append(session, turns[first : first + TURNS_PER_REQUEST_MAX], user_id=conversation.user_id)
+async def _fill(retrieval: RetrievalClient, conversation: Conversation, bar: Progress) -> None:
     # As large as the model reads: a turn stays in one piece.
-    await retrieval.put_collection(conversation.user_id, CollectionSpec(chunking=Chunking(max_tokens=8192)))
+    await retrieval.put_collection(conversation.id, CollectionSpec(chunking=Chunking(max_tokens=8192)))
     documents = [
-        DocumentIn(id=turn.id, text=f"{turn.name or turn.role}: {turn.content}")
-        for turns in conversation.sessions.values()
-        for turn in turns
+        DocumentIn(id=turn.id, text=f"{turn.name or turn.role}: {turn.content}") for turn in conversation.turns
     ]
-    job = (await retrieval.ingest(conversation.user_id, documents)).job
-    while job.status not in TERMINAL:
-        await asyncio.sleep(_POLL_S)
-        job = await retrieval.job(job.id)
-    if job.status != "succeeded" or job.failed:
-        raise Unavailable(f"ingest job {job.id} {job.status} with {job.failed} failed turns: {job.errors[:3]}")
+    task = bar.add_task(f"Ingesting {conversation.id}", total=len(documents))
+    await until_searchable(retrieval, (await retrieval.ingest(conversation.id, documents)).job, bar, task)
+
+
+def read_set(data_dir: Path, name: str) -> MemoryDataset:
+    """Raises SettingsError that says what is missing and where it may come from."""
+    folder = data_dir / "memory" / name
+    if not folder.is_dir():
+        raise SettingsError(
+            f"{folder} is missing: it is evaluation data, which is not part of the project. "
+            "Put it into ../shared/data beside the project, or name its folder in EVAL_DATA."
+        )
+    return read_conversations(folder)
 
 
 async def _run(names: Sequence[str], data_dir: Path, keep: Path | None) -> Results:
     results = []
-    with tempfile.TemporaryDirectory(prefix="diptych-evals-") as folder, progress_bar() as bar:
-        async with (
-            running_pair(keep or Path(folder)) as pair,
-            MemoryClient(pair.memory_url, timeout_s=_TIMEOUT_S) as memory,
-            RetrievalClient(pair.retrieval_url, timeout_s=_TIMEOUT_S) as retrieval,
-        ):
+    with progress_bar() as bar:
+        async with started_services(keep=keep, timeout_s=_TIMEOUT_S) as services:
             for name in names:
-                conversations = await asyncio.to_thread(read_conversations, data_dir, name)
-                task = bar.add_task(f"{name}: filling", total=len(conversations))
-                for conversation in conversations:
-                    await _fill(memory, retrieval, conversation)
-                    await until_vectors_filled(pair.memory_url, _TIMEOUT_S)
-                    bar.advance(task)
-                results.append(await evaluate(memory, retrieval, pair.memory_url, name, conversations, bar))
-            model = str((await memory.info()).details["model"])
+                dataset = await asyncio.to_thread(read_set, data_dir, name)
+                await fill_memory(services.memory, dataset, _OWNER, bar)
+                for conversation in dataset.conversations:
+                    await _fill(services.retrieval, conversation, bar)
+                results.append(await evaluate(services.memory, services.retrieval, dataset, bar))
+            model = str((await services.memory.info()).details["model"])
     return Results(machine=this_machine(), model=model, sets=results)
 
 
 def _report(results: Results) -> None:
-    measured = [f"{name}@{depth}" for name in ("any", "share", "all") for depth in _DEPTHS] + ["sessions"]
+    measured = [f"{name}@{depth}" for name in ("any", "share", "all") for depth in DEPTHS] + ["sessions"]
     tables = {}
     for result in results.sets:
         recall_ms, search_ms = result.recall_ms, result.search_ms
@@ -324,7 +339,7 @@ def _cells(scores: Scores) -> list[str]:
 
 
 def _values(scores: Scores) -> list[float]:
-    return [*(each[depth] for each in (scores.any, scores.share, scores.all) for depth in _DEPTHS), scores.sessions]
+    return [*(each[depth] for each in (scores.any, scores.share, scores.all) for depth in DEPTHS), scores.sessions]
 
 
 @click.command(context_settings={"show_default": True})
@@ -339,7 +354,7 @@ def _values(scores: Scores) -> list[float]:
 @click.option(
     "--keep",
     type=click.Path(path_type=Path, file_okay=False),
-    help="A folder that keeps the services' data, so that another run embeds nothing again; what was folded stays so.",
+    help="A folder that keeps the services' data, so that another run embeds nothing again; what was folded stays so, and is not asked unfolded.",
 )
 @click.option("--save/--no-save", default=True, help="Write evals/results/memory.json.")
 @data_option

@@ -4,14 +4,10 @@
     python -m evals.retrieval --url http://host:7801   asks one that runs; its collections eval-SET are used
 
 Documents go in whole and are cut as the service cuts them; a document stands where its best chunk stands. Differences are
-paired over queries, with 95 % of a bootstrap.
+paired over queries, with 95 % of a bootstrap. One set and one way of asking, with every query's scores: `diptych eval`.
 """
 
 import asyncio
-import os
-import platform
-import tempfile
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -21,34 +17,32 @@ from typing import Final
 import click
 import msgspec
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from benchmarks.data import data_option
-from benchmarks.pair import supervised
 from diptych import Fusion, RetrievalClient
-from diptych.ports import free_ports
-from evals.data import SOURCES, GoldenSet, read_set
-from evals.scoring import Difference, best_of_each, ndcg, paired_bootstrap, recall
-from shared.errors import Unavailable
-from shared.retrieval_messages import TERMINAL, Job, SearchMode
+from diptych.evaluation.datasets import RetrievalDataset
+from diptych.evaluation.machine import this_machine
+from diptych.evaluation.progress import progress_bar
+from diptych.evaluation.results import Result
+from diptych.evaluation.retrieval_runs import SearchSettings, evaluate_retrieval, fill_collection
+from diptych.evaluation.services import started_services
+from diptych.evaluation.statistics import paired
+from evals.data import SOURCES, read_set
 
 RESULTS: Final = Path(__file__).parent / "results"
-# A way to search: its mode and fusion. The first is what users get.
-WAYS: Final[dict[str, tuple[SearchMode, Fusion]]] = {
-    "adaptive": ("hybrid", Fusion()),
-    "relative": ("hybrid", Fusion(method="relative")),
-    "dbsf": ("hybrid", Fusion(method="dbsf")),
-    "rrf": ("hybrid", Fusion(method="rrf")),
-    "dense": ("dense", Fusion()),
-    "lexical": ("lexical", Fusion()),
+# A way to search. The first is what users get.
+WAYS: Final[dict[str, SearchSettings]] = {
+    "adaptive": SearchSettings(fusion=Fusion()),
+    "relative": SearchSettings(fusion=Fusion(method="relative")),
+    "dbsf": SearchSettings(fusion=Fusion(method="dbsf")),
+    "rrf": SearchSettings(fusion=Fusion(method="rrf")),
+    "dense": SearchSettings(mode="dense"),
+    "lexical": SearchSettings(mode="lexical"),
 }
 _BASELINES: Final = ("rrf", "relative", "dense", "lexical")
-_BATCH_DOCUMENTS: Final = 200
-_SEARCHES_AT_ONCE: Final = 4
-# All that both legs together can return with the candidates of a plain search.
-_LIMIT: Final = 200
 _TIMEOUT_S: Final = 600.0
-_POLL_S: Final = 0.2
 
 
 class WayScores(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,81 +76,43 @@ async def _service(url: str | None, api_key: str | None) -> AsyncIterator[Retrie
         async with RetrievalClient(url, api_key=api_key, timeout_s=_TIMEOUT_S) as client:
             yield client
         return
-    with tempfile.TemporaryDirectory(prefix="diptych-evals-") as folder:
-        async with supervised(Path(folder), free_ports(2)) as supervisor:
-            await supervisor.wait_ready(_TIMEOUT_S)
-            async with RetrievalClient(supervisor.retrieval_url, timeout_s=_TIMEOUT_S) as client:
-                yield client
+    async with started_services(keep=None, timeout_s=_TIMEOUT_S) as services:
+        yield services.retrieval
 
 
-async def evaluate(client: RetrievalClient, golden: GoldenSet) -> SetResult:
+async def evaluate(client: RetrievalClient, golden: RetrievalDataset, bar: Progress) -> SetResult:
     """Ingests the set into `eval-NAME`, unchanged documents costing nothing, and asks every query in every way."""
     collection = f"eval-{golden.name}"
-    await client.put_collection(collection)
-    started = time.perf_counter()
-    for first in range(0, len(golden.documents), _BATCH_DOCUMENTS):
-        answer = await client.ingest(collection, golden.documents[first : first + _BATCH_DOCUMENTS])
-        await _until_searchable(client, answer.job)
-    ingest_s = time.perf_counter() - started
-    rankings = {way: await _rankings(client, collection, golden, *chosen) for way, chosen in WAYS.items()}
-    asked = list(golden.queries)
-    gains = {
-        way: [ndcg(ranking[query], golden.judgements[query], depth=10) for query in asked]
-        for way, ranking in rankings.items()
+    ingest_s = await fill_collection(client, collection, golden, bar)
+    results = {
+        way: await evaluate_retrieval(
+            client, golden, collection=collection, label=way, settings=settings, is_timed=False, bar=bar
+        )
+        for way, settings in WAYS.items()
     }
     described = await client.collection(collection)
     return SetResult(
         name=golden.name,
         documents=described.documents,
         chunks=described.chunks,
-        queries=len(asked),
+        queries=len(golden.queries),
         ingest_s=round(ingest_s, 1),
         ways={
             way: WayScores(
-                ndcg_10=_mean(gains[way]),
-                recall_100=_mean([recall(ranking[query], golden.judgements[query], depth=100) for query in asked]),
+                ndcg_10=round(result.overall["nDCG@10"].mean, 4),
+                recall_100=round(result.overall["recall@100"].mean, 4),
                 against={
-                    baseline: _rounded(paired_bootstrap(gains[way], gains[baseline]))
-                    for baseline in _BASELINES
-                    if baseline != way
+                    baseline: _difference(result, results[baseline]) for baseline in _BASELINES if baseline != way
                 },
             )
-            for way, ranking in rankings.items()
+            for way, result in results.items()
         },
     )
 
 
-async def _until_searchable(client: RetrievalClient, job: Job) -> None:
-    """A slow machine embeds for longer than the service lets a request wait. Raises Unavailable when documents failed.
-
-    A set that is not wholly there would be scored all the same, and wrongly.
-    """
-    while job.status not in TERMINAL:
-        await asyncio.sleep(_POLL_S)
-        job = await client.job(job.id)
-    if job.status != "succeeded" or job.failed:
-        raise Unavailable(f"ingest job {job.id} {job.status} with {job.failed} failed documents: {job.errors[:3]}")
-
-
-async def _rankings(
-    client: RetrievalClient, collection: str, golden: GoldenSet, mode: SearchMode, fusion: Fusion
-) -> dict[str, list[str]]:
-    gate = asyncio.Semaphore(_SEARCHES_AT_ONCE)
-
-    async def ask(query_id: str, text: str) -> tuple[str, list[str]]:
-        async with gate:
-            answer = await client.search(text, collection=collection, mode=mode, fusion=fusion, limit=_LIMIT)
-        return query_id, best_of_each([(hit.document_id, hit.score) for hit in answer.hits])
-
-    return dict(await asyncio.gather(*(ask(*query) for query in golden.queries.items())))
-
-
-def _mean(values: Sequence[float]) -> float:
-    return round(sum(values) / len(values), 4)
-
-
-def _rounded(difference: Difference) -> tuple[float, float, float]:
-    return round(difference.mean, 4), round(difference.low, 4), round(difference.high, 4)
+def _difference(ours: Result, theirs: Result) -> tuple[float, float, float]:
+    found = paired(*(list(result.scores("nDCG@10").values()) for result in (ours, theirs))).difference
+    return round(found.mean, 4), round(found.low, 4), round(found.high, 4)
 
 
 def _show(console: Console, result: SetResult) -> None:
@@ -175,14 +131,16 @@ def _show(console: Console, result: SetResult) -> None:
 
 async def _run(url: str | None, api_key: str | None, names: Sequence[str], data_dir: Path) -> Report:
     console, results = Console(width=150), []
-    async with _service(url, api_key) as client:
-        for source in SOURCES:
-            if source.name in names:
-                results.append(await evaluate(client, await asyncio.to_thread(read_set, data_dir, source)))
-                _show(console, results[-1])
-        model = (await client.collection(f"eval-{results[0].name}")).model
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-    return Report(made_at=datetime.now(UTC).replace(microsecond=0), machine=machine, model=model, sets=results)
+    with progress_bar() as bar:
+        async with _service(url, api_key) as client:
+            for source in SOURCES:
+                if source.name in names:
+                    results.append(await evaluate(client, await asyncio.to_thread(read_set, data_dir, source), bar))
+                    _show(console, results[-1])
+            model = (await client.collection(f"eval-{results[0].name}")).model
+    found, made_at = this_machine(), datetime.now(UTC).replace(microsecond=0)
+    machine = f"{found.cpu}, {found.system}, {found.cores} cores, Python {found.python}"
+    return Report(made_at=made_at, machine=machine, model=model, sets=results)
 
 
 @click.command(context_settings={"show_default": True})

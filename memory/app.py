@@ -10,6 +10,7 @@ import structlog
 from aiohttp import web
 
 from memory import VERSION
+from memory.agents.catalogue import CATALOGUE
 from memory.audit import Audit
 from memory.compactor import Compactor
 from memory.embeddings import Embeddings
@@ -20,6 +21,7 @@ from memory.fact_items import FactItems
 from memory.fact_reading import FactReading
 from memory.fact_service import FactService
 from memory.facts import Facts
+from memory.feedback import Feedbacks
 from memory.forgetting import Forgetting
 from memory.handlers import ROUTES
 from memory.history import History
@@ -39,6 +41,7 @@ from memory.summaries import Summaries
 from memory.transfers import Transfers
 from memory.turns import Turns
 from shared.database import Database
+from shared.mcp.hosting import mount
 from shared.retrieval_client import RetrievalClient
 from shared.server import SERVER, SERVICE, build_app, make_server
 from shared.snapshots import Snapshots
@@ -58,7 +61,9 @@ def build_memory(settings: MemorySettings) -> web.Application:
             await _start(app, settings, stack)
             yield
 
-    return build_app(make_server(settings, VERSION), ROUTES, [lifetime])
+    app = build_app(make_server(settings, VERSION), ROUTES, [lifetime])
+    mount(app, CATALOGUE)
+    return app
 
 
 async def _start(app: web.Application, settings: MemorySettings, stack: AsyncExitStack) -> None:
@@ -120,6 +125,7 @@ async def _start(app: web.Application, settings: MemorySettings, stack: AsyncExi
         imports=Imports(database, settings, embeddings, transfers),
         erasing=erasing,
         facts=facts,
+        feedback=Feedbacks(database, store, per_tenant_max=settings.feedback_max),
         extractor=await asyncio.to_thread(_extractor, settings, summarizer, store, facts),
         documents=documents_client,
         registry=registry,

@@ -4,12 +4,13 @@ from memory.audit import Audit, digest_of
 from memory.forgetting import Forgetting, Order
 from memory.retention import RetentionJob, Retentions
 from memory.selection import Selection
-from memory.store import Store, stored_time
+from memory.store import Store
 from shared.errors import invalid
 from shared.forgetting_messages import AuditEntry, AuditQuery, AuditScope, ForgetRequest, TenantRetention
 from shared.keys import Principal
 from shared.memory_messages import EraseReport, Retention
 from shared.paging import Page
+from shared.sql_values import stored_time
 
 
 class Erasing:
@@ -30,6 +31,12 @@ class Erasing:
     async def erase_session(self, principal: Principal, session_id: str) -> EraseReport:
         """Raises NotFound."""
         return await self.forget(principal, ForgetRequest(session_id=session_id, dry_run=False))
+
+    async def erase_feedback(self, principal: Principal, key: int) -> EraseReport:
+        selection = Selection(tenant=principal.tenant, feedback=(key,))
+        return await self._forgetting.forget(
+            Order(selection=selection, scope=AuditScope(ids=1), key_id=principal.key_id)
+        )
 
     async def audit_page(self, tenant: str, query: AuditQuery) -> Page[AuditEntry]:
         return await self._audit.page(tenant, query)

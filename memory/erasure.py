@@ -13,6 +13,7 @@ from typing import Final
 from memory.coverage import Covered
 from memory.erased import add_erased
 from memory.fact_places import erase_facts
+from memory.feedback_erasure import feedback_reached, judgments_left
 from memory.ranges import Ranges
 from memory.remaking import Remakes, plan_remakes
 from memory.selection import Selection
@@ -43,12 +44,13 @@ class Plan:
     sessions: Sequence[int]
     remakes: Mapping[int, Remakes]
     facts: Sequence[int]
+    feedback: Sequence[int]
     vectors: int
     owners: Owners
 
     @property
     def is_empty(self) -> bool:
-        return not (self.turns or self.sessions or self.facts)
+        return not (self.turns or self.sessions or self.facts or self.feedback)
 
     @property
     def spans_remade(self) -> int:
@@ -79,6 +81,7 @@ def plan_erasure(connection: sqlite3.Connection, selection: Selection) -> Plan:
         sessions=sessions,
         remakes=remakes,
         facts=facts,
+        feedback=feedback_reached(connection, selection, turns=keys["turn"], facts=facts, sessions=sessions),
         vectors=sum(_count(connection, "vectors WHERE item_kind = ? AND item_id", keys[kind], kind) for kind in _KINDS),
         owners=_owners(connection, sorted({*turns, *sessions}), facts),
     )
@@ -99,6 +102,7 @@ def prepare(connection: sqlite3.Connection, plan: Plan, *, share: float) -> dict
 
 def erase(connection: sqlite3.Connection, plan: Plan, *, share: float, prepared: Mapping[bytes, Composed]) -> None:
     """Does what was planned in this very transaction."""
+    connection.execute(f"DELETE FROM feedback WHERE id {_LISTED}", (listed(plan.feedback),))
     erase_facts(connection, plan.facts)
     for kind in _KINDS:
         keys = listed(plan.keys(kind))
@@ -138,6 +142,7 @@ def left_of(connection: sqlite3.Connection, plan: Plan) -> int:
         )
     left += _count(connection, "sessions WHERE id", plan.sessions)
     left += _count(connection, "fact_sources WHERE turn", plan.keys("turn"))
+    left += judgments_left(connection, feedback=plan.feedback, turns=plan.keys("turn"), facts=plan.facts)
     left += sum(
         _count(connection, f"{table} WHERE session", plan.sessions) for table in ("turns", "spans", "ops", "erased")
     )
@@ -156,6 +161,11 @@ def bytes_of(connection: sqlite3.Connection, plan: Plan) -> list[bytes]:
             plan.sessions,
         ),
         ("metadata FROM sessions WHERE id", plan.sessions),
+        (
+            "feedback_id || coalesce(user_id, '') || coalesce(agent_id, '') || query || comment FROM feedback WHERE id",
+            plan.feedback,
+        ),
+        ("question_hash FROM feedback WHERE id", plan.feedback),
         *((f"vector FROM vectors WHERE item_kind = '{kind}' AND item_id", plan.keys(kind)) for kind in _KINDS),
     )
     return [
@@ -166,7 +176,7 @@ def bytes_of(connection: sqlite3.Connection, plan: Plan) -> list[bytes]:
 
 
 def _turns(connection: sqlite3.Connection, selection: Selection) -> dict[int, dict[int, int]]:
-    if selection.fact_ids is not None:
+    if selection.fact_ids is not None or selection.feedback is not None:
         return {}
     condition, values = selection.of_turns()
     found: dict[int, dict[int, int]] = {}

@@ -11,10 +11,14 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from memory.feedback_rows import feedback_of
 from shared.fact_messages import FactTurn
+from shared.feedback_messages import RecallFeedback
 from shared.memory_messages import LedgerItem, Policy, Retention
 from shared.memory_records import (
     ExportedFact,
+    ExportedFeedback,
+    ExportedJudgment,
     ExportedSession,
     ExportedSpan,
     ExportedTurn,
@@ -49,7 +53,7 @@ _SOURCES = (
 
 def exported(
     connection: sqlite3.Connection, tenant: str, user_id: str | None, model: str
-) -> Iterator[ExportedSession | ExportedTurn | ExportedSpan | ExportedFact]:
+) -> Iterator[ExportedSession | ExportedTurn | ExportedSpan | ExportedFact | ExportedFeedback]:
     """A user's, or the whole tenant's. `model` is what vectors are exported of; none are where it is empty."""
     condition, owner = ("", ()) if user_id is None else (" AND item.user_id = ?", (user_id,))
     for row in connection.execute(f"{_SESSION}{condition} ORDER BY item.session_id", (tenant, *owner)):
@@ -60,6 +64,10 @@ def exported(
     # In the order in which they came.
     for row in connection.execute(f"{_FACT}{condition} ORDER BY item.id", ("fact", model, tenant, *owner)):
         yield _fact(connection, row)
+    feedback = f"SELECT item.id FROM feedback item WHERE item.tenant = ?{condition} ORDER BY item.id"
+    for (key,) in connection.execute(feedback, (tenant, *owner)):
+        ((_, found),) = feedback_of(connection, "f.id = :id", {"id": key})
+        yield _feedback(found)
 
 
 def _session(row: Sequence[Any]) -> ExportedSession:
@@ -138,6 +146,30 @@ def _fact(connection: sqlite3.Connection, row: Sequence[Any]) -> ExportedFact:
         created_at=_time(row[16]),
         updated_at=_time(row[17]),
         vector=_vector(row[18]),
+    )
+
+
+def _feedback(found: RecallFeedback) -> ExportedFeedback:
+    return ExportedFeedback(
+        id=found.id,
+        user_id=found.user_id,
+        session_id=found.session_id,
+        agent_id=found.agent_id,
+        query=found.query,
+        as_of=found.as_of,
+        judgments=[
+            ExportedJudgment(
+                kind=each.kind,
+                id=each.id,
+                session_id=each.session_id,
+                relevance=each.relevance,
+                judged_at=each.judged_at,
+            )
+            for each in found.judgments
+        ],
+        comment=found.comment or "",
+        created_at=found.created_at,
+        judged_at=found.judged_at,
     )
 
 

@@ -10,10 +10,9 @@ from memory.fact_rows import FactRow, find_row, replaced_by, rows_where
 from memory.fact_timeline import withdrawn
 from memory.fact_writes import NewFact, activate, insert_fact, line_for
 from memory.items import record_op
-from memory.store import stored_time
 from shared.errors import Conflict
 from shared.fact_messages import FactIn, FactPatch, FactStatus
-from shared.sql_values import now_stored
+from shared.sql_values import now_stored, stored_time
 
 
 def change_fact(

@@ -19,8 +19,7 @@ from memory.own_words import own_words
 from memory.pieces import split
 from memory.summary_checks import unwrapped
 from memory.words import Words
-from shared.fact_messages import FactKind
-from shared.memory_messages import Turn
+from shared.memory_messages import FactKind, Turn
 from shared.tokens import estimate_tokens
 
 Refusal = Literal["malformed", "kind", "key", "too_long", "no_source", "unsupported", "rejected"]

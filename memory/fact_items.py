@@ -12,10 +12,9 @@ from typing import Any, Final
 
 from memory.fact_rows import HOLDS, NOT_EXPIRED, select_facts
 from memory.records import ItemKey, RecalledFact, Scope
-from memory.store import stored_time
 from shared.database import Database
 from shared.filters import Filter, matches
-from shared.sql_values import listed
+from shared.sql_values import listed, stored_time
 
 _THERE: Final = f"f.tenant = :tenant AND f.user_id = :user_id AND f.status = 'active' AND {HOLDS} AND {NOT_EXPIRED}"
 

@@ -8,10 +8,11 @@ from typing import Any, Final
 
 from memory.fact_rows import HOLDS, NOT_EXPIRED, find_row, history_of, rows_where, select_facts
 from memory.fact_timeline import line_problems
-from memory.store import stored_time
 from shared.database import Database
-from shared.fact_messages import FACT_HISTORY_MAX, Fact, FactKind, FactRecord, FactsQuery
+from shared.fact_messages import FACT_HISTORY_MAX, Fact, FactRecord, FactsQuery
+from shared.memory_messages import FactKind
 from shared.paging import Page, number_of, page_of
+from shared.sql_values import stored_time
 
 # More are never read in one context: these are ten times what fits into one of 2,000 tokens, and cost 3 ms. What is beyond
 # them is found by recall.

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from memory.fact_timeline import Validity
 from shared.errors import NotFound
-from shared.fact_messages import Fact, FactKind, FactStatus
-from shared.memory_messages import TurnSource
+from shared.fact_messages import Fact, FactStatus
+from shared.memory_messages import FactKind, TurnSource
 from shared.sql_values import listed
 
 COLUMNS: Final = (

@@ -12,8 +12,8 @@ from memory.fact_likeness import text_hash
 from memory.fact_places import store_validities, wants_vector
 from memory.fact_rows import FactRow, find_row, neighbours, rows_where
 from memory.fact_timeline import placed
-from memory.store import stored_time
 from shared.fact_messages import FactIn, FactStatus
+from shared.sql_values import stored_time
 from shared.tokens import estimate_tokens
 
 

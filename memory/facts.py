@@ -12,11 +12,10 @@ from memory.fact_changes import change_fact
 from memory.fact_likeness import near_duplicates, text_hash
 from memory.fact_rows import FactRow, find_row_or_none, rows_where
 from memory.fact_writes import NewFact, activate, add_sources, insert_fact, line_for
-from memory.store import stored_time
 from shared.database import Database
 from shared.errors import Conflict, invalid
 from shared.fact_messages import FactAnswer, FactIn, FactPatch, FactStatus, FactTurn
-from shared.sql_values import now_stored
+from shared.sql_values import now_stored, stored_time
 
 # The newest are looked through for near-duplicates: up to 20 ms of a reading thread.
 _COMPARED_MAX: Final = 2000

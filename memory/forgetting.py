@@ -162,6 +162,7 @@ def _report(plan: Plan, *, dry_run: bool) -> EraseReport:
         facts=len(plan.facts),
         vectors=plan.vectors,
         sessions=len(plan.sessions),
+        feedback=len(plan.feedback),
         verified=False,
         dry_run=dry_run,
     )

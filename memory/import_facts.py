@@ -11,10 +11,9 @@ from memory.fact_places import wants_vector
 from memory.import_records import Refused, Tally
 from memory.import_vectors import insert_vector, usable_model
 from memory.items import record_op
-from memory.store import stored_time
 from shared.fact_messages import FactTurn
 from shared.memory_records import ExportedFact
-from shared.sql_values import inserted_key
+from shared.sql_values import inserted_key, stored_time
 from shared.tokens import estimate_tokens
 from shared.vectors import Vector
 

@@ -3,11 +3,12 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Final, Literal
 
 from shared.memory_records import (
     CONFLICTS_SHOWN_MAX,
     ExportedFact,
+    ExportedFeedback,
     ExportedSession,
     ExportedSpan,
     ExportedTurn,
@@ -15,6 +16,12 @@ from shared.memory_records import (
     ImportCounts,
     MemoryRecord,
 )
+
+_KINDS: Final[dict[type[Any], Literal["session", "fact", "feedback"]]] = {
+    ExportedSession: "session",
+    ExportedFact: "fact",
+    ExportedFeedback: "feedback",
+}
 
 
 class Refused(Exception):
@@ -31,9 +38,9 @@ class Tally:
     vectors: int = 0
     conflicts: list[ImportConflict] = field(default_factory=list)
 
-    def refuse(self, number: int, record: ExportedSession | ExportedFact, error: Refused) -> None:
+    def refuse(self, number: int, record: ExportedSession | ExportedFact | ExportedFeedback, error: Refused) -> None:
         if len(self.conflicts) < CONFLICTS_SHOWN_MAX:
-            kind: Literal["session", "fact"] = "session" if isinstance(record, ExportedSession) else "fact"
+            kind = _KINDS[type(record)]
             self.conflicts.append(ImportConflict(record=number, type=kind, id=record.id, message=str(error)))
 
     def counts(self, kind: str) -> ImportCounts:

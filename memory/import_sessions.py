@@ -18,11 +18,10 @@ from memory.import_vectors import insert_vector, usable_model
 from memory.items import SOURCES
 from memory.ranges import Ranges
 from memory.spans import read_source
-from memory.store import stored_time
 from memory.turn_writes import INSERT_TURN, content_hash
 from shared.memory_messages import RecallKind
 from shared.memory_records import ExportedSession, ExportedSpan, ExportedTurn
-from shared.sql_values import inserted_key
+from shared.sql_values import inserted_key, stored_time
 from shared.tokens import estimate_tokens
 
 # What of a session is recalled.

@@ -18,6 +18,7 @@ import structlog
 from memory.embeddings import Embeddings
 from memory.import_checks import ImportChecks
 from memory.import_facts import ImportFacts
+from memory.import_feedback import ImportFeedback
 from memory.import_records import Records, SessionParts, Tally
 from memory.import_sessions import ImportSessions
 from memory.made_vectors import MadeVectors
@@ -27,6 +28,7 @@ from shared.database import Database
 from shared.errors import TooLarge
 from shared.memory_records import (
     ExportedFact,
+    ExportedFeedback,
     ExportedSession,
     ImportReport,
     MemoryRecord,
@@ -85,9 +87,10 @@ class Imports:
         model = await self._usable_model(checks)
         sessions = ImportSessions(tenant, model=model, tally=tally)
         facts = ImportFacts(tenant, model=model, tally=tally)
+        feedback = ImportFeedback(tenant, per_tenant_max=self._settings.feedback_max, tally=tally)
         records = await asyncio.to_thread(lambda: Records(_spooled(spool, self._reader(media))))
         while records.next is not None:
-            await self._database.write(lambda connection: _write_some(connection, records, sessions, facts))
+            await self._database.write(lambda connection: _write_some(connection, records, sessions, facts, feedback))
             self._embeddings.wake()
         log.info("imported", created=dict(tally.created), refused=dict(tally.refused))
         return ImportReport(
@@ -96,6 +99,7 @@ class Imports:
             turns=tally.counts("turn"),
             spans=tally.counts("span"),
             facts=tally.counts("fact"),
+            feedback=tally.counts("feedback"),
             vectors=tally.vectors,
             conflicts=tally.conflicts,
         )
@@ -127,7 +131,13 @@ def _spooled(spool: IO[bytes], reader: MemoryStreamReader) -> Iterator[tuple[int
         yield from reader.feed(part)
 
 
-def _write_some(connection: sqlite3.Connection, records: Records, sessions: ImportSessions, facts: ImportFacts) -> None:
+def _write_some(
+    connection: sqlite3.Connection,
+    records: Records,
+    sessions: ImportSessions,
+    facts: ImportFacts,
+    feedback: ImportFeedback,
+) -> None:
     first = last = 0
     while records.next is not None and last - first < _RECORDS_PER_COMMIT:
         last, record = records.next
@@ -140,3 +150,5 @@ def _write_some(connection: sqlite3.Connection, records: Records, sessions: Impo
                 last += parts.turn_count + parts.span_count
             case ExportedFact():
                 facts.put(connection, last, record)
+            case ExportedFeedback():
+                feedback.put(connection, last, record)

@@ -229,6 +229,7 @@ def _dressed_fact(fact: Fact, hit: Hit) -> Recalled:
     return Recalled(
         kind="fact",
         id=fact.id,
+        fact_kind=fact.kind,
         key=fact.key,
         pinned=fact.pinned,
         valid_from=fact.valid_from,

@@ -12,11 +12,11 @@ import structlog
 
 from memory.forgetting import Forgetting, Order
 from memory.selection import Selection
-from memory.store import stored_time
 from shared.database import Database
 from shared.errors import ServiceError
 from shared.forgetting_messages import AuditScope
-from shared.memory_messages import Retention
+from shared.memory_messages import EraseReport, Retention
+from shared.sql_values import stored_time
 
 log = structlog.get_logger()
 
@@ -40,6 +40,12 @@ _OVERDUE: Final = """
     )
     WHERE created_at < strftime('%Y-%m-%dT%H:%M:%f', ?, '-' || days || ' days') OR place > turns
     ORDER BY tenant, id LIMIT ?
+"""
+
+# A tenant's limit of age is feedback's too, by its newest judgment: what it judged may be facts, which have no age.
+_OVERDUE_FEEDBACK: Final = """
+    SELECT r.tenant, f.id FROM retention r JOIN feedback f ON f.tenant = r.tenant
+    WHERE f.judged_at < strftime('%Y-%m-%dT%H:%M:%f', ?, '-' || r.days_max || ' days') ORDER BY r.tenant, f.id LIMIT ?
 """
 
 
@@ -68,10 +74,16 @@ class Retentions:
 
     async def overdue(self, now: datetime, limit: int) -> dict[str, list[int]]:
         """Keys of turns by tenant."""
+        return await self._overdue(_OVERDUE, now, limit)
 
+    async def overdue_feedback(self, now: datetime, limit: int) -> dict[str, list[int]]:
+        """Keys of feedback by tenant."""
+        return await self._overdue(_OVERDUE_FEEDBACK, now, limit)
+
+    async def _overdue(self, statement: str, now: datetime, limit: int) -> dict[str, list[int]]:
         def unit(connection: sqlite3.Connection) -> dict[str, list[int]]:
             found: dict[str, list[int]] = {}
-            for tenant, key in connection.execute(_OVERDUE, (stored_time(now), limit)):
+            for tenant, key in connection.execute(statement, (stored_time(now), limit)):
                 found.setdefault(tenant, []).append(key)
             return found
 
@@ -106,12 +118,15 @@ class RetentionJob:
         erased = 0
         while overdue := await self._retentions.overdue(now, _TURNS_AT_ONCE):
             for tenant, keys in overdue.items():
-                selection = Selection(tenant=tenant, turns=tuple(keys))
-                report = await self._forgetting.forget(
-                    Order(selection=selection, scope=AuditScope(ids=len(keys)), action="retain")
-                )
+                report = await self._erase(Selection(tenant=tenant, turns=tuple(keys)), len(keys))
                 erased += report.turns
+        while overdue := await self._retentions.overdue_feedback(now, _TURNS_AT_ONCE):
+            for tenant, keys in overdue.items():
+                await self._erase(Selection(tenant=tenant, feedback=tuple(keys)), len(keys))
         return erased
+
+    async def _erase(self, selection: Selection, count: int) -> EraseReport:
+        return await self._forgetting.forget(Order(selection=selection, scope=AuditScope(ids=count), action="retain"))
 
     async def _work(self) -> None:
         while True:

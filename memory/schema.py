@@ -40,6 +40,17 @@ def m005_spans_are_recalled(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations()
+def m006_feedback(db: Database) -> None:
+    for statement in _FEEDBACK:
+        db.execute(statement)
+
+
+@migrations()
+def m007_overfull_sessions(db: Database) -> None:
+    db.execute(_OVERFULL_SESSIONS)
+
+
 _INITIAL = (
     """
     CREATE TABLE sessions (
@@ -174,3 +185,38 @@ _SPANS_ARE_RECALLED = (
     """,
     "INSERT INTO pending (item_kind, item_id) SELECT 'span', id FROM spans ORDER BY id",
 )
+
+# What somebody said of recalls, for as long as what they judged is there. Where a session was asked, `user_id` and `agent_id` are
+# those that it belongs to. `question_hash` is of the query and all that it was asked of.
+_FEEDBACK = (
+    """
+    CREATE TABLE feedback (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, tenant TEXT NOT NULL, feedback_id TEXT NOT NULL, user_id TEXT, agent_id TEXT,
+        query TEXT NOT NULL, comment TEXT NOT NULL, commented_at TEXT NOT NULL, as_of TEXT,
+        session INTEGER REFERENCES sessions ON DELETE CASCADE, question_hash BLOB NOT NULL,
+        created_at TEXT NOT NULL, judged_at TEXT NOT NULL,
+        UNIQUE (tenant, feedback_id), UNIQUE (tenant, question_hash)
+    )
+    """,
+    "CREATE INDEX feedback_by_tenant ON feedback (tenant, id)",
+    "CREATE INDEX feedback_by_user ON feedback (tenant, user_id, id)",
+    "CREATE INDEX feedback_by_session ON feedback (session)",
+    "CREATE INDEX feedback_by_time ON feedback (tenant, judged_at)",
+    """
+    CREATE TABLE judgments (
+        feedback INTEGER NOT NULL REFERENCES feedback ON DELETE CASCADE,
+        turn INTEGER REFERENCES turns ON DELETE CASCADE, fact INTEGER REFERENCES facts ON DELETE CASCADE,
+        relevance INTEGER NOT NULL, judged_at TEXT NOT NULL, key_id TEXT NOT NULL,
+        CHECK ((turn IS NULL) <> (fact IS NULL)), UNIQUE (feedback, turn), UNIQUE (feedback, fact)
+    )
+    """,
+    "CREATE INDEX judgments_by_turn ON judgments (turn)",
+    "CREATE INDEX judgments_by_fact ON judgments (fact)",
+)
+
+# The compactor looks for these after every append beyond a policy, among all sessions there are. Its query says it in the
+# same words, which is how SQLite knows that the index answers it.
+_OVERFULL_SESSIONS = """
+    CREATE INDEX sessions_overfull ON sessions (json_extract(policy, '$.summarizer'), id)
+    WHERE tail_tokens > json_extract(policy, '$.tail_tokens_max')
+"""

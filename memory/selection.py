@@ -9,7 +9,8 @@ from memory.scopes import Condition
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """Within a tenant. `turn_ids` and `fact_ids` are the callers' names, `turns` are keys, `before` is a stored time."""
+    """Within a tenant. `turn_ids` and `fact_ids` are the callers' names, `turns` and `feedback` are keys, `before` is a stored
+    time."""
 
     tenant: str
     user_id: str | None = None
@@ -17,18 +18,25 @@ class Selection:
     turn_ids: tuple[str, ...] | None = None
     fact_ids: tuple[str, ...] | None = None
     turns: tuple[int, ...] | None = None
+    feedback: tuple[int, ...] | None = None
     before: str | None = None
 
     def __post_init__(self) -> None:
-        if not any(value is not None for value in (self.user_id, self.session, self.fact_ids, self.turns, self.before)):
-            raise AssertionError("a selection names a user, a session, facts, turns or a time")
+        named = (self.user_id, self.session, self.fact_ids, self.turns, self.feedback, self.before)
+        if not any(value is not None for value in named):
+            raise AssertionError("a selection names a user, a session, facts, turns, feedback or a time")
         if self.turn_ids is not None and self.session is None:
             raise AssertionError("turns have names within a session only")
 
     @property
     def is_whole(self) -> bool:
         """Whether sessions go altogether."""
-        return self.fact_ids is None and self.turn_ids is None and self.turns is None and self.before is None
+        return not self.is_of_named and self.before is None
+
+    @property
+    def is_of_named(self) -> bool:
+        """Whether items are named one by one, and nothing else is meant."""
+        return any(each is not None for each in (self.fact_ids, self.turn_ids, self.turns, self.feedback))
 
     @property
     def is_user(self) -> bool:
@@ -38,7 +46,7 @@ class Selection:
     @property
     def drops_emptied(self) -> bool:
         """Whether sessions go that become empty: where sessions were not named, nobody expects them to stay."""
-        return self.before is not None and self.session is None and self.turns is None and self.fact_ids is None
+        return self.before is not None and self.session is None and not self.is_of_named
 
     def of_sessions(self) -> Condition:
         """Of sessions `s`."""
@@ -66,6 +74,23 @@ class Selection:
                 "f.user_id = ?": self.user_id,
                 "f.fact_id IN (SELECT value FROM json_each(?))": _listed(self.fact_ids),
                 "f.created_at < ?": self.before,
+            }
+        )
+
+    def of_feedback(self) -> Condition | None:
+        """Of feedback `f` that is meant itself, and not only because of what it judges; None for none."""
+        if self.feedback is not None:
+            return _all_of(
+                {"f.tenant = ?": self.tenant, "f.id IN (SELECT value FROM json_each(?))": _listed(self.feedback)}
+            )
+        if self.is_of_named:
+            return None
+        return _all_of(
+            {
+                "f.tenant = ?": self.tenant,
+                "f.user_id = ?": self.user_id,
+                "f.session = ?": self.session,
+                "f.judged_at < ?": self.before,
             }
         )
 

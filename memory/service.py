@@ -17,6 +17,7 @@ from memory.fact_context import held_candidates
 from memory.fact_extractor import FactExtractor
 from memory.fact_reading import HeldFact
 from memory.fact_service import FactService
+from memory.feedback import Feedbacks
 from memory.history import History
 from memory.imports import Imports
 from memory.indexes import ScopeIndexes
@@ -90,6 +91,7 @@ class MemoryService:
         imports: Imports,
         erasing: Erasing,
         facts: FactService,
+        feedback: Feedbacks,
         extractor: FactExtractor | None,
         documents: RetrievalClient,
         registry: CollectorRegistry,
@@ -107,6 +109,7 @@ class MemoryService:
         self._spans = spans
         self._compactor = compactor
         self.facts = facts
+        self.feedback = feedback
         self._extractor = extractor
         self._exports = exports
         self._imports = imports
@@ -114,14 +117,16 @@ class MemoryService:
         self.erasing = erasing
         self._turns = Counter("diptych_turns", "Turns appended.", ["status"], registry=registry)
 
-    async def put_session(self, tenant: str, session_id: str, spec: SessionSpec) -> Session:
+    async def put_session(
+        self, tenant: str, session_id: str, spec: SessionSpec, *, only_of: str | None = None
+    ) -> Session:
         self._check_metadata(spec.metadata, "$.metadata")
         policy = spec.policy
         if policy and policy.tail_tokens_keep > policy.tail_tokens_max:
             raise invalid("$.policy.tail_tokens_keep", "must not be larger than tail_tokens_max")
         if policy and policy.summarizer == "llm" and self.settings.llm_url is None:
             raise invalid("$.policy.summarizer", "no language model is configured here (llm_url); use extractive")
-        session = await self.store.put_session(tenant, session_id, spec)
+        session = await self.store.put_session(tenant, session_id, spec, only_of=only_of)
         if spec.retention is not None:
             self.erasing.wake()
         return session
@@ -143,10 +148,16 @@ class MemoryService:
         await self.facts.record(principal.tenant, fact_id)
         return await self.erasing.forget(principal, ForgetRequest(ids=[fact_id], dry_run=False))
 
-    async def append(self, tenant: str, session_id: str, request: AppendRequest) -> AppendAnswer:
+    async def erase_feedback(self, principal: Principal, feedback_id: str) -> EraseReport:
+        """As forgetting erases. Raises NotFound."""
+        return await self.erasing.erase_feedback(principal, await self.feedback.key(principal.tenant, feedback_id))
+
+    async def append(
+        self, tenant: str, session_id: str, request: AppendRequest, *, only_of: str | None = None
+    ) -> AppendAnswer:
         """Returns once the turns are durable; they can be recalled from then on, by meaning a moment later."""
         self._check_turns(request.turns)
-        answer = await self.store.append(tenant, session_id, request)
+        answer = await self.store.append(tenant, session_id, request, only_of=only_of)
         self.embeddings.wake()
         if answer.compaction == "queued":
             self._compactor.wake()
@@ -156,6 +167,10 @@ class MemoryService:
 
     async def turn_page(self, tenant: str, session_id: str, query: TurnsQuery) -> Page[Turn]:
         return await self.store.turn_page(await self.store.session(tenant, session_id), query)
+
+    async def turns_before(self, tenant: str, session_id: str, *, before: int | None, limit: int) -> list[Turn]:
+        """The newest turns in front of a number, or of all, in order. Raises NotFound."""
+        return await self.store.turns_before(await self.store.session(tenant, session_id), before=before, limit=limit)
 
     async def span_page(self, tenant: str, session_id: str, query: SpansQuery) -> Page[Span]:
         return await self._spans.page(await self.store.session(tenant, session_id), query)
@@ -233,6 +248,8 @@ class MemoryService:
         counts, problems = await self._history.problems()
         problems += await self._spans.problems()
         counts["facts"], wrong = await self.facts.reading.problems()
+        problems += wrong
+        counts["feedback"], wrong = await self.feedback.problems()
         problems += wrong
         findings = [Finding(where="sqlite", problem=problem) for problem in problems]
         for scope in self._indexes.scopes:

@@ -70,6 +70,12 @@ class MemorySettings(ServiceSettings):
     facts_approval_tenants: Names = Field(
         (), description="Tenants with another rule than facts_approval, as `TENANT=RULE` with commas between them."
     )
+    mcp_user: str | None = Field(
+        None,
+        min_length=1,
+        max_length=256,
+        description="Whose memory MCP tools read and write where neither the key nor the header Diptych-User says it.",
+    )
     llm_url: str | None = Field(
         None,
         pattern=r"^https?://[^\s/@?#]+(/[^\s@?#]*)?$",

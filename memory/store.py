@@ -6,7 +6,7 @@ tenants, and what is read belongs to a named user, agent or session.
 
 import sqlite3
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -26,7 +26,7 @@ from shared.memory_messages import (
     TurnsQuery,
 )
 from shared.paging import Page, number_of, page_of
-from shared.sql_values import now_stored
+from shared.sql_values import now_stored, stored_time
 
 SESSION_COLUMNS = "id, tenant, session_id, user_id, agent_id, policy"
 # Sorts behind every stored time.
@@ -38,11 +38,13 @@ class Store:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    async def put_session(self, tenant: str, session_id: str, spec: SessionSpec) -> Session:
-        """Raises Conflict where a session that has turns would change hands."""
+    async def put_session(
+        self, tenant: str, session_id: str, spec: SessionSpec, *, only_of: str | None = None
+    ) -> Session:
+        """Raises Conflict where a session that has turns would change hands, NotFound where it is not of the user `only_of`."""
 
         def unit(connection: sqlite3.Connection) -> Session:
-            row = _open_session(connection, tenant, session_id, spec.user_id, spec.agent_id)
+            row = _open_session(connection, tenant, session_id, spec.user_id, spec.agent_id, only_of)
             changes = {
                 "title": spec.title,
                 "policy": spec.policy and msgspec.json.encode(spec.policy).decode(),
@@ -81,14 +83,17 @@ class Store:
 
         return await self.database.read(unit)
 
-    async def append(self, tenant: str, session_id: str, request: AppendRequest) -> AppendAnswer:
+    async def append(
+        self, tenant: str, session_id: str, request: AppendRequest, *, only_of: str | None = None
+    ) -> AppendAnswer:
         """All turns of the batch or none, in order, with nothing of another batch between them.
 
-        Raises Conflict where an id is taken by other content, or the session is somebody else's.
+        Raises Conflict where an id is taken by other content, or the session is somebody else's; NotFound where it is not of
+        the user `only_of`.
         """
 
         def unit(connection: sqlite3.Connection) -> AppendAnswer:
-            row = _open_session(connection, tenant, session_id, request.user_id, request.agent_id)
+            row = _open_session(connection, tenant, session_id, request.user_id, request.agent_id, only_of)
             last_seq, tail_tokens = connection.execute(
                 "SELECT last_seq, tail_tokens FROM sessions WHERE id = ?", (row.id,)
             ).fetchone()
@@ -122,6 +127,18 @@ class Store:
 
         return await self.database.read(unit)
 
+    async def turns_before(self, row: SessionRow, *, before: int | None, limit: int) -> list[Turn]:
+        """The newest turns in front of a number, or of all, in order."""
+
+        def unit(connection: sqlite3.Connection) -> list[Turn]:
+            rows = connection.execute(
+                f"SELECT {TURN_COLUMNS} FROM turns WHERE session = ? AND seq < ? ORDER BY seq DESC LIMIT ?",
+                (row.id, 2**62 if before is None else before, limit),
+            ).fetchall()
+            return [turn_of(found) for found in reversed(rows)]
+
+        return await self.database.read(unit)
+
     async def tail(self, row: SessionRow, *, tokens_max: int, as_of: datetime | None) -> list[Turn]:
         """The newest turns of the session's tail, oldest first, a little more than `tokens_max` of them. With `as_of`, the
         tail as it was read then: what is folded into a span that holds something later counts to it."""
@@ -147,9 +164,15 @@ class Store:
 
 
 def _open_session(
-    connection: sqlite3.Connection, tenant: str, session_id: str, user_id: str | None, agent_id: str | None
+    connection: sqlite3.Connection,
+    tenant: str,
+    session_id: str,
+    user_id: str | None,
+    agent_id: str | None,
+    only_of: str | None,
 ) -> SessionRow:
-    """The session, made where it is missing. Raises Conflict where it has turns of another owner."""
+    """The session, made where it is missing. Raises Conflict where it has turns of another owner, and NotFound where it is
+    there, and not of the user `only_of`."""
     try:
         row = _find_session(connection, tenant, session_id, None)
     except NotFound:
@@ -160,6 +183,11 @@ def _open_session(
             (tenant, session_id, user_id, agent_id, msgspec.json.encode(Policy()).decode(), now, now),
         )
         row = _find_session(connection, tenant, session_id, None)
+    else:
+        if only_of is not None and row.user_id != only_of:
+            raise NotFound(
+                f"there is no session {session_id!r} of the user {only_of!r}, and the id is taken; use another"
+            )
     changes = {
         name: given
         for name, given, own in (("user_id", user_id, row.user_id), ("agent_id", agent_id, row.agent_id))
@@ -233,14 +261,3 @@ def turn_of(row: tuple[str, ...]) -> Turn:
         },
         Turn,
     )
-
-
-def stored_time(moment: datetime | None) -> str | None:
-    """Times are stored in UTC with microseconds always, so that their texts sort as they do."""
-    if moment is None:
-        return None
-    try:
-        return moment.astimezone(UTC).isoformat(timespec="microseconds")
-    except OverflowError:  # the first or last day of the calendar, in a zone beyond it
-        edge = datetime.min if moment.year == 1 else datetime.max  # noqa: DTZ901 - the zone is added below
-        return edge.replace(tzinfo=UTC).isoformat(timespec="microseconds")

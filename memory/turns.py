@@ -9,11 +9,11 @@ import msgspec
 
 from memory.records import RecalledTurn, Scope
 from memory.scopes import scope_condition
-from memory.store import TURN_COLUMNS, stored_time, turn_of
+from memory.store import TURN_COLUMNS, turn_of
 from shared.database import Database
 from shared.filters import Filter, matches
 from shared.memory_messages import Turn
-from shared.sql_values import listed
+from shared.sql_values import listed, stored_time
 
 _RECALLED = (
     "SELECT t.id, t.session, s.session_id, t.turn_id, t.seq, t.role, t.name, t.content, t.created_at, t.metadata "

@@ -12,6 +12,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from retrieval import VERSION
+from retrieval.agents.catalogue import CATALOGUE, OPENAI_CATALOGUE, OPENAI_PATH
 from retrieval.backends import ModelChoice, load_embedder
 from retrieval.backpressure import Amount, DrainRate
 from retrieval.conversion.converter import Converter
@@ -19,6 +20,7 @@ from retrieval.conversion.limits import Limits
 from retrieval.conversion.workers import Workers
 from retrieval.cross_encoder import SentenceTransformerCrossScorer
 from retrieval.embedder import Embedder
+from retrieval.feedback import Feedbacks
 from retrieval.filtering import FilterSets
 from retrieval.handlers import ROUTES
 from retrieval.history import History
@@ -44,6 +46,7 @@ from retrieval.vectorizing import Vectorizer
 from shared.database import Database
 from shared.errors import SettingsError
 from shared.forms import FormReader
+from shared.mcp.hosting import mount
 from shared.server import SERVER, SERVICE, build_app, make_server
 from shared.snapshots import Snapshots
 from shared.threads import open_pool
@@ -71,7 +74,10 @@ def build_retrieval(settings: RetrievalSettings, load: LoadEmbedder | None = Non
         bytes_max=settings.upload_bytes_max,
         in_flight_max=settings.uploads_in_flight_max,
     )
-    return build_app(server, ROUTES, [lifetime])
+    app = build_app(server, ROUTES, [lifetime])
+    calls = mount(app, CATALOGUE)
+    mount(app, OPENAI_CATALOGUE, path=OPENAI_PATH, calls=calls)
+    return app
 
 
 def _model_choice(settings: RetrievalSettings, name: str) -> ModelChoice:
@@ -132,6 +138,7 @@ async def _start(app: web.Application, settings: RetrievalSettings, load: LoadEm
         searcher=searcher,
         runner=runner,
         feed=feed,
+        feedback=Feedbacks(store, per_tenant_max=settings.feedback_max),
     )
     app[SERVICE] = service
     warming = asyncio.create_task(_warm(service, runner, reindexer, reranker, rows), name="warm-up")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from retrieval.collection_rows import current_row
+from retrieval.feedback_rows import forget_documents
 from retrieval.fields import field_rows
 from retrieval.records import CollectionRow, Item, Outcome, Piece, PreparedDocument
 from shared.errors import DiptychError
@@ -33,6 +34,8 @@ def commit_document(
         "SELECT accepted, created_at FROM documents WHERE collection_id = ? AND document_id = ?",
         (item.collection.id, item.document_id),
     ).fetchone()
+    if found and sent.only_if_new:
+        return commit_unchanged(connection, item)
     if found and found[0] > item.accepted:
         # A later write came first. As if this one had happened just before it: replaced.
         return Outcome("replaced")
@@ -63,6 +66,7 @@ def commit_document(
         )
     # One thread writes, so the ids of these chunks are consecutive.
     chunks = len(prepared.pieces)
+    _count(connection, item.collection.id, documents=1, chunks=chunks)
     place = (document, 0 if chunk_id is None else chunk_id - chunks + 1, chunks)
     connection.executemany(
         "INSERT OR IGNORE INTO fields (collection_id, path, kind, is_element, value, document, first_chunk, chunks) "
@@ -108,12 +112,14 @@ def _vectors_to_keep(
 
 
 def commit_unchanged(connection: sqlite3.Connection, item: Item) -> Outcome:
-    """Moves the document's place in the order of acceptance, and leaves the rest as it is."""
+    """Moves the document's place in the order of acceptance, and leaves the rest as it is. One that was only to be stored
+    where there was none moves nothing: it must not stand in the way of an earlier write that is still on its way."""
     key = (item.collection.id, item.document_id)
-    connection.execute(
-        "UPDATE documents SET accepted = max(accepted, ?) WHERE collection_id = ? AND document_id = ?",
-        (item.accepted, *key),
-    )
+    if not item.document.only_if_new:
+        connection.execute(
+            "UPDATE documents SET accepted = max(accepted, ?) WHERE collection_id = ? AND document_id = ?",
+            (item.accepted, *key),
+        )
     chunks = connection.execute(
         "SELECT count(*) FROM chunks WHERE document = "
         "(SELECT id FROM documents WHERE collection_id = ? AND document_id = ?)",
@@ -140,14 +146,25 @@ def delete_documents(
             "AND job IN (SELECT accepted FROM jobs WHERE collection_id = ?)",
             (document_id, accepted_until, collection_id),
         )
+    forget_documents(connection, collection_id, document_ids)
     return deleted
 
 
 def _remove_document(connection: sqlite3.Connection, collection_id: int, document_id: str) -> int:
     key = (collection_id, document_id)
-    connection.execute(
+    chunks = connection.execute(
         "INSERT INTO ops (collection_id, kind, chunk_id) SELECT collection_id, 'remove', id FROM chunks "
         "WHERE document = (SELECT id FROM documents WHERE collection_id = ? AND document_id = ?)",
         key,
+    ).rowcount
+    removed = connection.execute("DELETE FROM documents WHERE collection_id = ? AND document_id = ?", key).rowcount
+    if removed:
+        _count(connection, collection_id, documents=-removed, chunks=-chunks)
+    return removed
+
+
+def _count(connection: sqlite3.Connection, collection_id: int, *, documents: int, chunks: int) -> None:
+    connection.execute(
+        "UPDATE collections SET documents = documents + ?, chunks = chunks + ? WHERE id = ?",
+        (documents, chunks, collection_id),
     )
-    return connection.execute("DELETE FROM documents WHERE collection_id = ? AND document_id = ?", key).rowcount

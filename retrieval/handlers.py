@@ -4,6 +4,12 @@ from typing import Any
 
 from retrieval import VERSION
 from retrieval.service import RetrievalService
+from shared.feedback_messages import (
+    FeedbackAnswer,
+    SearchFeedbackIn,
+    SearchFeedbackPage,
+    SearchFeedbackQuery,
+)
 from shared.messages import Deleted, Info, PageQuery
 from shared.operating import OPERATING_ROUTES
 from shared.retrieval_messages import (
@@ -30,7 +36,8 @@ from shared.retrieval_messages import (
     SearchRequest,
     UploadForm,
 )
-from shared.routes import Call, Reply, Route, Stream
+from shared.routes import Call, ForUser, Reply, Route, Stream
+from shared.users import not_for_users, of_the_tenant
 
 _COLLECTION = "/v1/collections/{collection}"
 _DOCUMENTS = _COLLECTION + "/documents"
@@ -143,21 +150,60 @@ async def embed(service: RetrievalService, call: Call[EmbedRequest, None]) -> Em
     return await service.embed(call.principal.tenant, call.body)
 
 
-def _read(method: str, path: str, summary: str, handler: Any, answer: type, **more: Any) -> Route:
+async def add_feedback(service: RetrievalService, call: Call[SearchFeedbackIn, None]) -> FeedbackAnswer:
+    return await service.feedback.add(call.principal, call.body)
+
+
+async def list_feedback(service: RetrievalService, call: Call[None, SearchFeedbackQuery]) -> SearchFeedbackPage:
+    page = await service.feedback.page(call.principal.tenant, call.query)
+    return SearchFeedbackPage(items=page.items, next_cursor=page.next_cursor)
+
+
+async def delete_feedback(service: RetrievalService, call: Call[None, None]) -> Deleted:
+    return await service.feedback.delete(call.principal.tenant, call.path["feedback"])
+
+
+def _read(
+    method: str,
+    path: str,
+    summary: str,
+    handler: Any,
+    answer: type,
+    *,
+    for_user: ForUser = of_the_tenant,
+    **more: Any,
+) -> Route:
     return Route(
         method=method,
         path=path,
         summary=summary,
         handler=handler,
         scope="retrieval:read",
+        for_user=for_user,
         answers={200: answer},
         **more,
     )
 
 
-def _write(method: str, path: str, summary: str, handler: Any, answers: dict[int, type], **more: Any) -> Route:
+def _write(
+    method: str,
+    path: str,
+    summary: str,
+    handler: Any,
+    answers: dict[int, type],
+    *,
+    for_user: ForUser = of_the_tenant,
+    **more: Any,
+) -> Route:
     return Route(
-        method=method, path=path, summary=summary, handler=handler, scope="retrieval:write", answers=answers, **more
+        method=method,
+        path=path,
+        summary=summary,
+        handler=handler,
+        scope="retrieval:write",
+        for_user=for_user,
+        answers=answers,
+        **more,
     )
 
 
@@ -168,6 +214,7 @@ ROUTES = (
         summary="Version, model and limits",
         handler=info,
         scope=None,
+        for_user=of_the_tenant,
         answers={200: Info},
     ),
     *OPERATING_ROUTES,
@@ -248,4 +295,22 @@ ROUTES = (
     _read("GET", "/v1/jobs/{job}/events", "A job's progress as it comes", job_events, JobEvent, streams=True),
     _read("POST", "/v1/search", "Hybrid, dense or lexical search", search, SearchAnswer, body=SearchRequest),
     _read("POST", "/v1/embed", "Embed texts with the service's model", embed, EmbedAnswer, body=EmbedRequest),
+    _read("POST", "/v1/feedback", "Judge what a search found", add_feedback, FeedbackAnswer, body=SearchFeedbackIn),
+    _read(
+        "GET",
+        "/v1/feedback",
+        "List what was judged",
+        list_feedback,
+        SearchFeedbackPage,
+        query=SearchFeedbackQuery,
+        for_user=not_for_users,
+    ),
+    _write(
+        "DELETE",
+        "/v1/feedback/{feedback}",
+        "Delete a query's judgments",
+        delete_feedback,
+        {200: Deleted},
+        for_user=not_for_users,
+    ),
 )

@@ -91,7 +91,8 @@ class Ingest:
         """Everything that takes time comes first, so that the transaction only writes."""
         row = item.collection
         digest = await run_in(self._threads, content_hash, item.document, row.chunking)
-        if await self._store.stored_hash(row.id, item.document_id) == digest:
+        stored = await self._store.stored_hash(row.id, item.document_id)
+        if stored == digest or (stored is not None and item.document.only_if_new):
             return await self._items.end(item, partial(commit_unchanged, item=item))
         prepared = await self._prepared(item, progress)
         progress.touch()

@@ -22,6 +22,8 @@ def read_page(
 ) -> tuple[list[Hit], str | None]:
     """The page that the request's cursor asks for, and the cursor of the next one. Raises InvalidFields.
 
+    With a budget, the next page begins with the first hit that this one has not shown.
+
     `reranked` has the scores of all chunks that are to be returned, where the search was reranked.
     """
     start = offset_of(request)
@@ -31,13 +33,13 @@ def read_page(
     page = upto[start:end]
     scores = _scores(fused, reranked or {}, [chunk_id for chunk_id, _ in page])
     if request.max_tokens is None:
-        hits = read_hits(connection, page, scores)
+        hits, shown = read_hits(connection, page, scores), len(page)
     else:
-        hits = packed_hits(connection, page, scores, request.max_tokens)
+        hits, shown = packed_hits(connection, page, scores, request.max_tokens)
     if duplicates:
         hits = [_with_duplicates(hit, duplicates) for hit in hits]
-    has_more = len(upto) > end and request.max_tokens is None
-    return hits, cursor_after(request, end) if has_more else None
+    reached = start + shown
+    return hits, cursor_after(request, reached) if len(upto) > reached else None
 
 
 def _arranged(

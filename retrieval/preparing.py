@@ -25,7 +25,7 @@ TokenStarts = Callable[[str], Sequence[int]]
 
 def content_hash(document: DocumentIn, chunking: Chunking) -> bytes:
     """Equal hashes mean that ingesting again would store the same: only then may work be skipped."""
-    parts = (document, chunking, PIPELINE_VERSION)
+    parts = (msgspec.structs.replace(document, only_if_new=False), chunking, PIPELINE_VERSION)
     return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).digest()
 
 

@@ -28,8 +28,9 @@ class _Chunk:
 
 def packed_hits(
     connection: sqlite3.Connection, scored: Sequence[tuple[int, float]], scores: dict[int, LegScores], max_tokens: int
-) -> list[Hit]:
-    """Passages that together cost no more than `max_tokens`, text and context; a chunk that is gone is left out."""
+) -> tuple[list[Hit], int]:
+    """Passages that together cost no more than `max_tokens`, text and context, and how many of the chunks, from the first,
+    are in them; a chunk that is gone is left out."""
     rows = connection.execute(
         f"SELECT {_PART} FROM json_each(?) wanted JOIN chunks c ON c.id = wanted.value",
         (listed([chunk_id for chunk_id, _ in scored]),),
@@ -51,7 +52,22 @@ def packed_hits(
         if text:
             hit = hit_of(best, score_of[best], scores[best], documents[best])
             hits.append(_widened(hit, passage, context, text))
-    return hits
+    return hits, _shown([chunks.get(chunk_id) for chunk_id, _ in scored], passages)
+
+
+def _shown(found: Sequence[_Chunk | None], passages: Sequence[Passage]) -> int:
+    """How many of the chunks, from the first, are in a passage, because they were found or because it was widened to them,
+    or are gone."""
+    ranges: dict[int, list[tuple[int, int]]] = {}
+    for passage in passages:
+        ranges.setdefault(passage.document, []).append((passage.start, passage.end))
+    for count, chunk in enumerate(found):
+        if chunk is None:
+            continue
+        part = chunk.part
+        if not any(start <= part.start and part.end <= end for start, end in ranges.get(part.document, ())):
+            return count
+    return len(found)
 
 
 def _widened(hit: Hit, passage: Passage, context: str, text: str) -> Hit:
@@ -62,6 +78,7 @@ def _widened(hit: Hit, passage: Passage, context: str, text: str) -> Hit:
         end=passage.start + len(text),
         context=context or None,
         chunk_ids=[part.chunk_id for part in passage.hits],
+        is_cut=passage.start + len(text) < passage.end,
     )
 
 

@@ -66,6 +66,23 @@ def m008_chunk_context(db: Database) -> None:
     db.execute("ALTER TABLE chunks ADD COLUMN page INTEGER")
 
 
+@migrations()
+def m009_feedback(db: Database) -> None:
+    for statement in _FEEDBACK:
+        db.execute(statement)
+
+
+@migrations()
+def m010_counts(db: Database) -> None:
+    """How much a collection holds, kept by whoever stores and removes: counting 100,000 chunks took milliseconds."""
+    db.execute("ALTER TABLE collections ADD COLUMN documents INTEGER NOT NULL DEFAULT 0")
+    db.execute("ALTER TABLE collections ADD COLUMN chunks INTEGER NOT NULL DEFAULT 0")
+    db.execute(
+        "UPDATE collections SET documents = (SELECT count(*) FROM documents WHERE collection_id = collections.id), "
+        "chunks = (SELECT count(*) FROM chunks WHERE collection_id = collections.id)"
+    )
+
+
 _INITIAL = (
     """
     CREATE TABLE collections (
@@ -215,4 +232,28 @@ _MODEL_BESIDE = (
         PRIMARY KEY (collection_id, model)
     ) WITHOUT ROWID
     """,
+)
+
+# What somebody said of searches. A judgment names its document as callers do, because one that is replaced gets another row and
+# is judged still; `chunk_id` is 0 for a whole document, and may be of a chunk that was there then. `question_hash` is of the
+# query and its filter.
+_FEEDBACK = (
+    """
+    CREATE TABLE feedback (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, tenant TEXT NOT NULL, feedback_id TEXT NOT NULL UNIQUE,
+        collection_id INTEGER NOT NULL REFERENCES collections ON DELETE CASCADE, question_hash BLOB NOT NULL,
+        query TEXT NOT NULL, filter TEXT, comment TEXT NOT NULL, commented_at TEXT NOT NULL,
+        created_at TEXT NOT NULL, judged_at TEXT NOT NULL,
+        UNIQUE (collection_id, question_hash)
+    )
+    """,
+    "CREATE INDEX feedback_by_tenant ON feedback (tenant, id)",
+    """
+    CREATE TABLE judgments (
+        feedback INTEGER NOT NULL REFERENCES feedback ON DELETE CASCADE, document_id TEXT NOT NULL,
+        chunk_id INTEGER NOT NULL, relevance INTEGER NOT NULL, judged_at TEXT NOT NULL, key_id TEXT NOT NULL,
+        PRIMARY KEY (feedback, document_id, chunk_id)
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX judgments_by_document ON judgments (document_id, feedback)",
 )

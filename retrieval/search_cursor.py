@@ -31,6 +31,6 @@ def cursor_after(request: SearchRequest, offset: int) -> str:
 
 
 def _digest(request: SearchRequest) -> str:
-    """Of everything that decides the order of results; a page may have another size."""
-    same = msgspec.structs.replace(request, cursor=None, limit=1, explain=False)
+    """Of everything that decides the order of results; a page may have another size, and another budget."""
+    same = msgspec.structs.replace(request, cursor=None, limit=1, max_tokens=None, explain=False)
     return hashlib.blake2b(encode(same, MSGPACK), digest_size=8).hexdigest()

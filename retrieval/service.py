@@ -1,4 +1,4 @@
-"""What the retrieval service does, once for every way in: HTTP now, MCP later. Each method takes the caller's principal's
+"""What the retrieval service does, once for every way in: HTTP and MCP. Each method takes the caller's principal's
 tenant and answers a message, or raises a ServiceError."""
 
 import uuid
@@ -12,11 +12,13 @@ import structlog
 
 from retrieval.conversion.accepting import check_content_type
 from retrieval.document_writes import last_accepted
+from retrieval.feedback import Feedbacks
 from retrieval.filtering import find_documents
 from retrieval.history import History
 from retrieval.job_feed import JobFeed
 from retrieval.job_runner import JobRunner
 from retrieval.jobs import Jobs
+from retrieval.lookups import Fields, find_fields, find_holders, find_ids, find_names
 from retrieval.models import Models
 from retrieval.projections import Projections
 from retrieval.records import CollectionRow
@@ -79,6 +81,7 @@ class RetrievalService:
         searcher: Searcher,
         runner: JobRunner,
         feed: JobFeed,
+        feedback: Feedbacks,
     ) -> None:
         self.settings = settings
         self.store = store
@@ -91,6 +94,7 @@ class RetrievalService:
         self._searcher = searcher
         self._runner = runner
         self._feed = feed
+        self.feedback = feedback
 
     async def put_collection(self, tenant: str, name: str, spec: CollectionSpec) -> Collection:
         if spec.model is not None:
@@ -129,17 +133,48 @@ class RetrievalService:
         documents, duplicates = self._accepted(given, place)
         job_id = await self._runner.submit(tenant, name, documents, model=self.settings.model)
         if wait:
-            await self._runner.wait(job_id, self.settings.ingest_wait_timeout_s)
+            return await self.ingested(tenant, job_id, duplicates)
+        return IngestAnswer(job=await self.jobs.job(tenant, job_id), duplicates=duplicates or None)
+
+    async def ingested(self, tenant: str, job_id: str, duplicates: Sequence[str] = ()) -> IngestAnswer:
+        """Waits for a job, as `wait` does. Without results where it takes longer."""
+        await self._runner.wait(job_id, self.settings.ingest_wait_timeout_s)
         job = await self.jobs.job(tenant, job_id)
-        is_done = wait and job.status in TERMINAL
         return IngestAnswer(
             job=job,
-            results=await self.jobs.results(tenant, job_id) if is_done else None,
-            duplicates=duplicates or None,
+            results=await self.jobs.results(tenant, job_id) if job.status in TERMINAL else None,
+            duplicates=list(duplicates) or None,
         )
 
     async def document(self, tenant: str, name: str, document_id: str) -> Document:
         return await self.store.document(await self.store.collection(tenant, name), document_id)
+
+    async def holders(self, tenant: str, document_ids: Sequence[str]) -> dict[str, list[str]]:
+        """The collections that have a document of this id, for each id that is in any."""
+        return await self.store.database.read(lambda connection: find_holders(connection, tenant, document_ids))
+
+    async def collection_names(self, tenant: str, *, prefix: str = "", limit: int) -> list[str]:
+        """The first ones that begin so, in order."""
+        return await self.store.database.read(
+            lambda connection: find_names(connection, tenant, prefix=prefix, limit=limit)
+        )
+
+    async def document_ids(self, tenant: str, name: str, *, prefix: str = "", limit: int) -> list[str]:
+        """As `collection_names`, of a collection's documents. Raises NotFound."""
+        row = await self.store.collection(tenant, name)
+        return await self.store.database.read(
+            lambda connection: find_ids(connection, row.id, prefix=prefix, limit=limit)
+        )
+
+    async def fields(
+        self, tenant: str, names: Sequence[str] | None, *, only: Sequence[str] | None = None, fields_max: int = 100
+    ) -> list[Fields]:
+        """What the metadata of these collections' documents has, or of all collections': `only` these fields, or the first
+        ones. Raises NotFound."""
+        rows = [(row.id, row.name) for row in await self.store.collections(tenant, names)]
+        return await self.store.database.read(
+            lambda connection: find_fields(connection, rows, only=only, fields_max=fields_max)
+        )
 
     async def document_page(self, tenant: str, name: str, query: DocumentsQuery) -> Page[DocumentInfo]:
         wanted = None if query.filter is None else _filter_of(query.filter)
@@ -218,6 +253,8 @@ class RetrievalService:
     async def check(self) -> CheckReport:
         """Of all tenants, so only for who may administer the server."""
         findings = [Finding(where="sqlite", problem=problem) for problem in await self.history.problems()]
+        judged, wrong = await self.feedback.problems()
+        findings += [Finding(where="sqlite", problem=problem) for problem in wrong]
         rows = await self.store.every_collection()
         chunks = 0
         for row in rows:
@@ -227,7 +264,8 @@ class RetrievalService:
                 continue  # deleted since the list was read
             chunks += compared
             findings += found
-        return CheckReport(clean=not findings, checked={"collections": len(rows), "chunks": chunks}, findings=findings)
+        checked = {"collections": len(rows), "chunks": chunks, "feedback": judged}
+        return CheckReport(clean=not findings, checked=checked, findings=findings)
 
     async def rebuild(self, tenant: str, name: str) -> Rebuilt:
         """Makes the collection's indexes anew from the truth, while searches go on in the old ones."""

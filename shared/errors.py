@@ -21,7 +21,7 @@ details, and the clients raise the same class again, so `except NotFound` reads 
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -74,7 +74,13 @@ class Unauthenticated(ServiceError):
 
 
 class Forbidden(ServiceError):
+    """`scope` is what the key would need for it, where that is all that is missing."""
+
     status, code, title = 403, "forbidden", "The key may not do this"
+
+    def __init__(self, detail: str, *, scope: str | None = None, **more: Any) -> None:
+        super().__init__(detail, **more)
+        self.scope = scope
 
 
 class NotFound(ServiceError):

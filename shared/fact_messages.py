@@ -5,10 +5,9 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, UnsetType
 
-from shared.memory_messages import SEQ_MAX, TurnSource
+from shared.memory_messages import SEQ_MAX, FactKind, TurnSource
 from shared.messages import TEXT_PATTERN, Answer, Id, PageQuery, Request, Timestamp
 
-FactKind = Literal["fact", "preference", "instruction", "event"]
 FactStatus = Literal["active", "pending", "rejected"]
 
 # A statement, at most a few paragraphs: it stands in contexts whole. What is longer belongs into a document.

@@ -11,6 +11,7 @@ from shared.retrieval_messages import Query, SearchMode
 Role = Literal["user", "assistant", "system", "tool"]
 PartKind = Literal["instruction", "fact", "summary", "turn", "recalled", "document"]
 RecallKind = Literal["turn", "span", "fact"]
+FactKind = Literal["fact", "preference", "instruction", "event"]
 Summarizer = Literal["extractive", "llm"]
 Name = Annotated[Text, Meta(max_length=256)]
 
@@ -187,15 +188,17 @@ class CompactAnswer(Answer, frozen=True, kw_only=True):
     tail_tokens: int
 
 
-class EraseReport(Answer, frozen=True, kw_only=True):
+class EraseReport(Answer, frozen=True, kw_only=True, omit_defaults=False):
     """Of a dry run, what would go. Else counted after the fact: `verified` says that a second look found nothing left of it
-    in any table, in the unused space of the file, or in its log. `sessions` are those that went altogether."""
+    in any table, in the unused space of the file, or in its log. `sessions` are those that went altogether. `feedback` has a
+    default for reports from before there was any."""
 
     turns: int
     spans_remade: int
     facts: int
     vectors: int
     sessions: int
+    feedback: int = 0
     verified: bool
     dry_run: bool
 
@@ -233,7 +236,7 @@ class Recalled(Answer, frozen=True, kw_only=True):
     """A turn has `seq` and `role`; `before` and `after` are the turns around it, in order, when neighbours were asked for.
 
     A span has `level`, `first_seq`, `last_seq` and `since`, and opens to its turns by its id. Its `created_at` is when the
-    latest of them was said. A fact has `key`, `pinned`, `valid_from` and `valid_to`, and no session; its `created_at` is
+    latest of them was said. A fact has `fact_kind`, `key`, `pinned`, `valid_from` and `valid_to`, and no session; its `created_at` is
     when it came true.
     """
 
@@ -247,6 +250,7 @@ class Recalled(Answer, frozen=True, kw_only=True):
     first_seq: int | None = None
     last_seq: int | None = None
     since: datetime | None = None
+    fact_kind: FactKind | None = None
     key: str | None = None
     pinned: bool | None = None
     valid_from: datetime | None = None

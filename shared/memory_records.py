@@ -1,16 +1,18 @@
 """The records of a memory's export, as they travel and are imported again. docs/PROTOCOL.md has the format.
 
-A stream is one header, then the sessions by id, each followed by its turns and its spans in order, then the facts, then the
-end. Every record refuses unknown fields: what an import does not understand it must not lose in silence.
+A stream is one header, then the sessions by id, each followed by its turns and its spans in order, then the facts, then what
+was judged, then the end. Every record refuses unknown fields: what an import does not understand it must not lose in silence.
 """
 
 from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta
 
-from shared.fact_messages import FactKind, FactStatus, FactText, FactTurn
-from shared.memory_messages import SEQ_MAX, LedgerItem, Name, Policy, Retention, Role
+from shared.fact_messages import FactStatus, FactText, FactTurn
+from shared.feedback_messages import JUDGMENTS_MAX, Comment, Grade, JudgedKind
+from shared.memory_messages import SEQ_MAX, FactKind, LedgerItem, Name, Policy, Retention, Role
 from shared.messages import Answer, Id, Metadata, Request, Text, Timestamp, Title
+from shared.retrieval_messages import Query
 from shared.vectors import Vector
 
 FORMAT: Final = "diptych.memory"
@@ -110,22 +112,52 @@ class ExportedFact(Request, frozen=True, kw_only=True, tag="fact", tag_field="ty
     vector: Vector | None = None
 
 
+class ExportedJudgment(Request, frozen=True, kw_only=True):
+    """Without the key that judged: it means nothing elsewhere."""
+
+    kind: JudgedKind
+    id: Id
+    session_id: Id | None = None
+    relevance: Grade
+    judged_at: Timestamp
+
+
+class ExportedFeedback(Request, frozen=True, kw_only=True, tag="feedback", tag_field="type"):
+    """`user_id` and `agent_id` of a session that was asked are those that it belongs to."""
+
+    id: Id
+    user_id: Id | None = None
+    session_id: Id | None = None
+    agent_id: Id | None = None
+    query: Query
+    as_of: Timestamp | None = None
+    judgments: Annotated[list[ExportedJudgment], Meta(min_length=1, max_length=JUDGMENTS_MAX)]
+    comment: Comment = ""
+    created_at: Timestamp
+    judged_at: Timestamp
+
+
 class ExportEnd(Request, frozen=True, kw_only=True, tag="end", tag_field="type"):
-    """How many records of each kind there were, so that a stream that was cut off is told from a whole one."""
+    """How many records of each kind there were, so that a stream that was cut off is told from a whole one. `feedback` is left
+    out where there is none: older streams have no such field."""
 
     sessions: Count
     turns: Count
     spans: Count
     facts: Count
+    feedback: Count = 0
 
 
-MemoryRecord = ExportHeader | ExportedSession | ExportedTurn | ExportedSpan | ExportedFact | ExportEnd
+MemoryRecord = (
+    ExportHeader | ExportedSession | ExportedTurn | ExportedSpan | ExportedFact | ExportedFeedback | ExportEnd
+)
 MEMORY_RECORDS: Final[tuple[type[Any], ...]] = (
     ExportHeader,
     ExportedSession,
     ExportedTurn,
     ExportedSpan,
     ExportedFact,
+    ExportedFeedback,
     ExportEnd,
 )
 
@@ -147,15 +179,15 @@ class ImportCounts(Answer, frozen=True, kw_only=True):
 
 
 class ImportConflict(Answer, frozen=True, kw_only=True):
-    """Records are counted from 1, as the lines of NDJSON are. `id` is that of the session or fact that was refused."""
+    """Records are counted from 1, as the lines of NDJSON are. `id` is that of what was refused."""
 
     record: int
-    type: Literal["session", "fact"]
+    type: Literal["session", "fact", "feedback"]
     id: str
     message: str
 
 
-class ImportReport(Answer, frozen=True, kw_only=True):
+class ImportReport(Answer, frozen=True, kw_only=True, omit_defaults=False):
     """`vectors` are those that came along and are used; of what else was created they are made in the background.
     `conflicts` are the first hundred."""
 
@@ -164,5 +196,6 @@ class ImportReport(Answer, frozen=True, kw_only=True):
     turns: ImportCounts
     spans: ImportCounts
     facts: ImportCounts
+    feedback: ImportCounts = ImportCounts(created=0, unchanged=0, refused=0)
     vectors: int
     conflicts: list[ImportConflict]

@@ -15,6 +15,7 @@ from shared.memory_records import (
     FORMAT,
     FORMAT_VERSION,
     ExportedFact,
+    ExportedFeedback,
     ExportedSession,
     ExportedSpan,
     ExportedTurn,
@@ -30,6 +31,7 @@ _COUNTED: Final[dict[type[Any], str]] = {
     ExportedTurn: "turns",
     ExportedSpan: "spans",
     ExportedFact: "facts",
+    ExportedFeedback: "feedback",
 }
 _RECORDS: Final = Decoder[MemoryRecord](MemoryRecord)
 
@@ -170,19 +172,22 @@ class _Order:
                 self._take_session(record)
             case ExportedTurn() | ExportedSpan():
                 self._take_part(record)
+            case ExportedFact() if isinstance(self._last, ExportedFeedback):
+                raise invalid("$.type", "facts come before feedback")
             case ExportEnd():
                 self.has_ended = True
         self._last = record
 
     def _take_session(self, record: ExportedSession) -> None:
-        if isinstance(self._last, ExportedFact):
-            raise invalid("$.type", "sessions come before facts")
+        if isinstance(self._last, ExportedFact | ExportedFeedback):
+            raise invalid("$.type", "sessions come before facts and feedback")
         if self._session is not None and record.id <= self._session.id:
             raise invalid("$.id", "sessions come by id, each once")
         self._session, self._seq = record, 0
 
     def _take_part(self, record: ExportedTurn | ExportedSpan) -> None:
-        if isinstance(self._last, ExportedFact) or self._session is None or record.session_id != self._session.id:
+        is_late = isinstance(self._last, ExportedFact | ExportedFeedback)
+        if is_late or self._session is None or record.session_id != self._session.id:
             raise invalid("$.session_id", "turns and spans follow their own session")
         if isinstance(record, ExportedSpan):
             return

@@ -5,6 +5,7 @@ from typing import Protocol
 from shared.messages import CheckReport, Deleted, Snapshot, SnapshotList
 from shared.routes import Call, Route
 from shared.snapshots import Snapshots
+from shared.users import not_for_users
 
 
 class Operated(Protocol):
@@ -41,6 +42,7 @@ OPERATING_ROUTES = (
         summary="Compare every projection with the truth",
         handler=check,
         scope="admin",
+        for_user=not_for_users,
         answers={200: CheckReport},
         takes_long=True,
     ),
@@ -50,6 +52,7 @@ OPERATING_ROUTES = (
         summary="Copy the whole truth into a folder on the server, while it runs",
         handler=create_snapshot,
         scope="admin",
+        for_user=not_for_users,
         answers={200: Snapshot},
         takes_long=True,
     ),
@@ -59,6 +62,7 @@ OPERATING_ROUTES = (
         summary="List snapshots, oldest first",
         handler=list_snapshots,
         scope="admin",
+        for_user=not_for_users,
         answers={200: SnapshotList},
     ),
     Route(
@@ -67,6 +71,7 @@ OPERATING_ROUTES = (
         summary="Delete a snapshot",
         handler=delete_snapshot,
         scope="admin",
+        for_user=not_for_users,
         answers={200: Deleted},
     ),
 )

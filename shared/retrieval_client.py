@@ -5,6 +5,7 @@ import json
 import uuid
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
+from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,13 @@ import msgspec
 
 from shared.client import ServiceClient, build, quoted
 from shared.content_types import UNKNOWN
+from shared.feedback_messages import (
+    DocumentJudgment,
+    FeedbackAnswer,
+    SearchFeedbackIn,
+    SearchFeedbackPage,
+    SearchFeedbackQuery,
+)
 from shared.messages import Deleted, PageQuery
 from shared.retrieval_messages import (
     Collection,
@@ -264,6 +272,45 @@ class RetrievalClient(ServiceClient):
         """With the server's first model, or with the one that is named or that serves `collection`."""
         request = EmbedRequest(texts=texts, kind=kind, model=model, collection=collection)
         return await self._call("POST", "/v1/embed", EmbedAnswer, body=request, timeout_s=timeout_s)
+
+    async def add_feedback(
+        self,
+        collection: str,
+        query: str,
+        judgments: Iterable[DocumentJudgment | Mapping[str, Any]],
+        *,
+        filter: Mapping[str, Any] | None = None,  # noqa: A002 - the protocol's word
+        comment: str | None = None,
+        judged_at: datetime | None = None,
+    ) -> FeedbackAnswer:
+        """What somebody says of documents that a search found, or should have. Judged now unless said otherwise, so that a
+        retry replaces nothing that was said meanwhile."""
+        request = SearchFeedbackIn(
+            collection=collection,
+            query=query,
+            judgments=[
+                each if isinstance(each, DocumentJudgment) else build(DocumentJudgment, **each) for each in judgments
+            ],
+            filter=None if filter is None else dict(filter),
+            comment=comment,
+            judged_at=judged_at or datetime.now(UTC),
+        )
+        return await self._call("POST", "/v1/feedback", FeedbackAnswer, body=request)
+
+    async def feedback(
+        self,
+        collection: str | None = None,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        cursor: str | None = None,
+        limit: int = 100,
+    ) -> SearchFeedbackPage:
+        query = SearchFeedbackQuery(collection=collection, since=since, until=until, cursor=cursor, limit=limit)
+        return await self._call("GET", "/v1/feedback", SearchFeedbackPage, query=query)
+
+    async def delete_feedback(self, feedback_id: str) -> Deleted:
+        return await self._call("DELETE", f"/v1/feedback/{quoted(feedback_id)}", Deleted)
 
 
 def _collection(name: str) -> str:

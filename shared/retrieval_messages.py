@@ -106,7 +106,9 @@ class CollectionPage(Answer, frozen=True, kw_only=True):
 
 
 class DocumentIn(Request, frozen=True, kw_only=True):
-    """One of `text` and `content`. Without an id it gets a new one, so a retry would store it again: send ids."""
+    """One of `text` and `content`. Without an id it gets a new one, so a retry would store it again: send ids.
+
+    With `only_if_new`, a document that is there already stays as it is, and is answered as `unchanged`."""
 
     id: Id | None = None
     text: Text | None = None
@@ -115,6 +117,7 @@ class DocumentIn(Request, frozen=True, kw_only=True):
     title: Title | None = None
     uri: Annotated[Text, Meta(max_length=4096)] | None = None
     metadata: Metadata | None = None
+    only_if_new: bool = False
 
 
 class IngestRequest(Request, frozen=True, kw_only=True):
@@ -304,7 +307,8 @@ class LegScores(Answer, frozen=True, kw_only=True):
 
 class Hit(Answer, frozen=True, kw_only=True):
     """A chunk; with `max_tokens` a passage, which may be several chunks of one section. Then `chunk_id`, `score` and
-    `scores` are its best chunk's, and `chunk_ids` names all of its chunks that were found, best first.
+    `scores` are its best chunk's, and `chunk_ids` names all of its chunks that were found, best first. `is_cut` says that
+    the budget cut its text short.
 
     `duplicates` are chunks that were left out because they say nearly the same, with `suppress_duplicates`."""
 
@@ -323,6 +327,7 @@ class Hit(Answer, frozen=True, kw_only=True):
     page: int | None = None
     context: str | None = None
     chunk_ids: list[int] | None = None
+    is_cut: bool = False
     duplicates: list[int] | None = None
 
 

@@ -70,6 +70,8 @@ class Records:
     parts: Callable[[str], AsyncGenerator[bytes, None]]
 
 
+# What a call becomes when its key belongs to a user: kept to that user's own, or refused (shared/users.py).
+ForUser = Callable[[Any, Call[Any, Any]], Awaitable[Call[Any, Any]]]
 Handler = Callable[[Any, Call[Any, Any]], Awaitable["msgspec.Struct | Reply | Stream | Records"]]
 
 
@@ -81,6 +83,8 @@ class Route:
     handler: Handler
     scope: Scope | None
     answers: Mapping[int, type[msgspec.Struct]]
+    # Without a rule, keys that belong to a user are refused.
+    for_user: ForUser | None = None
     body: type[msgspec.Struct] | None = None
     # The body comes as a form with files (shared/forms.py), not as JSON or MessagePack.
     is_form: bool = False

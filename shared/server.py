@@ -11,7 +11,6 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
@@ -19,7 +18,6 @@ import structlog
 from aiohttp import web
 from opentelemetry.trace import Tracer
 from prometheus_client import CollectorRegistry
-from yarl import URL
 
 from shared.errors import (
     Forbidden,
@@ -30,19 +28,24 @@ from shared.errors import (
     Overloaded,
     ServiceError,
     TooLarge,
+    Unauthenticated,
     Unavailable,
     invalid,
 )
 from shared.forms import FormReader
+from shared.hosts import foreign_header
 from shared.keys import Authenticator, KeyFile, Principal, bearer_token
 from shared.messages import Health, NoQuery, Problem
 from shared.metrics import CONTENT_TYPE, HttpMetrics
+from shared.oauth.discovery import WELL_KNOWN
+from shared.oauth.resource_server import ResourceServer, resource_server
 from shared.openapi import describe_api
 from shared.record_streams import incoming_records, send_records
 from shared.routes import Call, PathId, Records, Reply, Route, Stream
 from shared.settings import ServiceSettings, is_loopback
 from shared.streaming import LAST_EVENT_ID_HEADER, send_events
 from shared.tracing import server_span
+from shared.users import kept_to_user
 from shared.wire import convert, decode, encode, media_type, negotiate
 
 REQUEST_ID_HEADER: Final = "X-Request-Id"
@@ -69,6 +72,8 @@ class Server:
     readiness: Readiness = field(default=_starting)
     # Needed by services with routes whose bodies are forms.
     forms: FormReader | None = None
+    # Where another issues access tokens for this service.
+    oauth: ResourceServer | None = None
     # Records spans, for whoever exports them.
     tracer: Tracer | None = None
     draining: bool = False
@@ -86,21 +91,28 @@ class Server:
 
 SERVER: Final = web.AppKey("server", Server)
 SERVICE: Final = web.AppKey("service", object)
-_REQUEST_ID: Final = web.RequestKey("request_id", str)
+REQUEST_ID: Final = web.RequestKey("request_id", str)
 _PRINCIPAL: Final = web.RequestKey("principal", Principal)
 
 
 def make_server(settings: ServiceSettings, version: str) -> Server:
     """Raises SettingsError where the server would be open to others than this machine."""
     service_key = settings.service_key.get_secret_value() if settings.service_key else None
-    return Server(
+    oauth = resource_server(settings)
+    server = Server(
         settings=settings,
         version=version,
         authenticator=Authenticator(
-            KeyFile(settings.keys_file), service_key=service_key, loopback=is_loopback(settings.host)
+            KeyFile(settings.keys_file),
+            service_key=service_key,
+            loopback=is_loopback(settings.host),
+            tokens=oauth.tokens.principal if oauth else None,
         ),
+        oauth=oauth,
         metrics=HttpMetrics(CollectorRegistry()),
     )
+    server.metrics.in_flight.set_function(lambda: server.in_flight)
+    return server
 
 
 def build_app(
@@ -119,10 +131,18 @@ def build_app(
     app.router.add_get("/readyz", _readyz)
     app.router.add_get("/metrics", _metrics)
     app.router.add_get("/openapi.json", _serve_json(openapi))
+    protect(app, "")
     app.cleanup_ctx.extend(lifetimes)
     app.on_shutdown.append(_end_streams)
     app.on_cleanup.append(_close_keys)
     return app
+
+
+def protect(app: web.Application, path: str) -> None:
+    """Tells clients where to get access tokens for what is at this path, if there is an issuer of them."""
+    oauth = app[SERVER].oauth
+    if oauth is not None:
+        app.router.add_get(WELL_KNOWN + path, _serve_json(oauth.protect(path)))
 
 
 async def _end_streams(app: web.Application) -> None:
@@ -131,19 +151,27 @@ async def _end_streams(app: web.Application) -> None:
 
 async def _close_keys(app: web.Application) -> None:
     app[SERVER].authenticator.close()
+    if oauth := app[SERVER].oauth:
+        await oauth.tokens.close()
+
+
+async def admit(request: web.Request) -> Principal:
+    """Who is asking. Raises Overloaded, Unauthenticated, and Forbidden for a web page at an open server."""
+    server = request.app[SERVER]
+    # Checked here and not for every path, so that probes and scrapes get through a stampede.
+    if server.in_flight > server.settings.requests_in_flight_max:
+        raise Overloaded("too many requests at once; try again shortly", retry_after_s=1.0)
+    principal = await server.authenticator.authenticate(request.headers.get("Authorization"))
+    if principal.key_id is None:
+        _refuse_web_pages(request)
+    request[_PRINCIPAL] = principal
+    return principal
 
 
 def _endpoint(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def handle(request: web.Request) -> web.StreamResponse:
         server = request.app[SERVER]
-        # Checked here and not for every path, so that probes and scrapes get through a stampede.
-        if server.in_flight > server.settings.requests_in_flight_max:
-            raise Overloaded("too many requests at once; try again shortly", retry_after_s=1.0)
-        authorization = request.headers.get("Authorization")
-        principal = await server.authenticator.authenticate(authorization)
-        if principal.key_id is None:
-            _refuse_web_pages(request)
-        request[_PRINCIPAL] = principal
+        principal = await admit(request)
         if route.scope:
             principal.require(route.scope)
         async with asyncio.timeout(server.settings.request_timeout_s) as deadline:
@@ -152,16 +180,17 @@ def _endpoint(route: Route) -> Callable[[web.Request], Awaitable[web.StreamRespo
                 path=_path_values(request),
                 query=convert(_query_values(request), route.query or NoQuery, root="query"),
                 body=await _body(request, route),
-                bearer=bearer_token(authorization),
+                bearer=bearer_token(request.headers.get("Authorization")),
                 last_event_id=request.headers.get(LAST_EVENT_ID_HEADER),
             )
+            call = await kept_to_user(route, request.app[SERVICE], call)
             if route.takes_long:  # the work may take its time; a caller that sends its body slowly may not
                 deadline.reschedule(None)
             reply = await route.handler(request.app[SERVICE], call)
         if isinstance(reply, Stream):
             return await _stream(request, reply)
         if isinstance(reply, Records):
-            return await send_records(request, reply, headers={REQUEST_ID_HEADER: request[_REQUEST_ID]})
+            return await send_records(request, reply, headers={REQUEST_ID_HEADER: request[REQUEST_ID]})
         status, message = (reply.status, reply.message) if isinstance(reply, Reply) else (200, reply)
         return _respond(request, status, message)
 
@@ -177,7 +206,7 @@ async def _stream(request: web.Request, stream: Stream) -> web.StreamResponse:
     server.streams_in_flight += 1
     server.in_flight -= 1
     try:
-        headers = {REQUEST_ID_HEADER: request[_REQUEST_ID]}
+        headers = {REQUEST_ID_HEADER: request[REQUEST_ID]}
         return await send_events(request, stream.events, stop=server.stop, headers=headers)
     finally:
         server.in_flight += 1
@@ -187,22 +216,15 @@ async def _stream(request: web.Request, stream: Stream) -> web.StreamResponse:
 def _refuse_web_pages(request: web.Request) -> None:
     """An open server answers programs on this machine, not pages that a browser on it happens to show: neither from
     another origin, nor under a foreign name that was made to point here (DNS rebinding). Raises Forbidden."""
-    for header in ("Host", "Origin"):
+    header = foreign_header(request.headers.get("Host"), request.headers.get("Origin"), hosts=(), origins=())
+    if header is not None:
         value = request.headers.get(header)
-        if value and not is_loopback(_host_of(value if header == "Origin" else f"http://{value}")):
-            raise Forbidden(f"a server without API keys answers only its own machine, not {header} {value!r}")
-
-
-@lru_cache(maxsize=64)
-def _host_of(url: str) -> str:
-    """Empty where there is none, as in `Origin: null`."""
-    try:
-        return URL(url).host or ""
-    except ValueError:
-        return ""
+        raise Forbidden(f"a server without API keys answers only its own machine, not {header} {value!r}")
 
 
 def _path_values(request: web.Request) -> dict[str, str]:
+    if not request.match_info:
+        return {}
     try:
         unquote_to_bytes(request.rel_url.raw_path).decode()
     except UnicodeDecodeError as error:
@@ -253,17 +275,15 @@ async def _observe(
     server = request.app[SERVER]
     route = request.match_info.route.resource
     name = route.canonical if route else "unmatched"
-    request[_REQUEST_ID] = request_id = _request_id(request)
+    request[REQUEST_ID] = request_id = _request_id(request)
     started = time.perf_counter()
-    with (
-        structlog.contextvars.bound_contextvars(request_id=request_id),
-        server_span(server.tracer, f"{request.method} {name}", request.headers),
-    ):
+    # Until the next request of this connection, which has its own.
+    structlog.contextvars.bind_contextvars(request_id=request_id)
+    with server_span(server.tracer, f"{request.method} {name}", request.headers):
         response = await _answer(request, handler, server)
         response.headers[REQUEST_ID_HEADER] = request_id
         elapsed = time.perf_counter() - started
-        server.metrics.requests.labels(request.method, name, response.status).inc()
-        server.metrics.seconds.labels(request.method, name).observe(elapsed)
+        server.metrics.count(request.method, name, response.status, elapsed)
         _log_request(request, response, name, elapsed)
     return response
 
@@ -274,7 +294,6 @@ async def _answer(
     """The handler's answer, or the problem it met. Cancellation passes: the caller is gone."""
     settings = server.settings
     server.in_flight += 1
-    server.metrics.in_flight.inc()
     try:
         return await handler(request)
     except ServiceError as error:
@@ -288,11 +307,10 @@ async def _answer(
         return _problem(request, Unavailable(f"not done within {settings.request_timeout_s:g} s", retry_after_s=1.0))
     except Exception:
         log.exception("request_failed")
-        detail = f"an internal error; the server's log has it under request id {request[_REQUEST_ID]}"
+        detail = f"an internal error; the server's log has it under request id {request[REQUEST_ID]}"
         return _problem(request, Internal(detail))
     finally:
         server.in_flight -= 1
-        server.metrics.in_flight.dec()
 
 
 def _translate(request: web.Request, error: web.HTTPException) -> ServiceError:
@@ -317,16 +335,26 @@ def _problem(request: web.Request, error: ServiceError) -> web.Response:
         status=error.status,
         detail=error.detail,
         code=error.code,
-        request_id=request[_REQUEST_ID],
+        request_id=request[REQUEST_ID],
         errors=list(error.errors) or None,
         retry_after_s=error.retry_after_s,
     )
     response = _respond(request, error.status, problem, problem=True)
     if error.retry_after_s is not None:
         response.headers["Retry-After"] = str(max(1, round(error.retry_after_s)))
-    if error.status == 401:  # noqa: PLR2004 - HTTP's number for it
-        response.headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, Unauthenticated | Forbidden):
+        _challenge(request, response, error)
     return response
+
+
+def _challenge(request: web.Request, response: web.Response, error: Unauthenticated | Forbidden) -> None:
+    """A 403 has one only where a token with another scope would do."""
+    oauth = request.app[SERVER].oauth
+    if oauth is not None and (isinstance(error, Unauthenticated) or error.scope is not None):
+        had_token = "Authorization" in request.headers
+        response.headers["WWW-Authenticate"] = oauth.discovery.challenge(request.path, error, had_token=had_token)
+    elif isinstance(error, Unauthenticated):
+        response.headers["WWW-Authenticate"] = "Bearer"
 
 
 def _request_id(request: web.Request) -> str:

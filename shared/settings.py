@@ -11,11 +11,13 @@ import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from shared.errors import SettingsError
+from shared.keys import DEFAULT_TENANT, SCOPES, TENANT_PATTERN
 
 MIB = 1024 * 1024
 ENV_PREFIX = "DIPTYCH_"
@@ -27,6 +29,9 @@ def _split(value: object) -> object:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
+# pydantic's `$` means the very end already, and it knows no look-ahead.
+_TENANT = TENANT_PATTERN.removesuffix(r"(?!\n)")
+_ADDRESS = r"^https?://[^\s/@?#]+(/[^\s@?#]*)?$"
 # Written as one word with commas, as a flag and in the environment alike.
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
@@ -72,12 +77,95 @@ class ServiceSettings(BaseSettings):
         ge=0,
         description="On SIGTERM, how long requests in flight may finish. Keep it under your platform's grace.",
     )
+    feedback_max: int = Field(
+        20_000,
+        ge=1,
+        description="Judged queries kept of one tenant; the next is answered 409. Golden sets have thousands; 1,000 delay the end of their collection by 50 ms.",
+    )
     read_connections: int = Field(
         4,
         ge=1,
         le=64,
         description="SQLite connections for reading, each a thread; searches run on them. More than cores only cost memory.",
     )
+
+    mcp_hosts: Names = Field(
+        (),
+        description="Names besides its own machine's under which /mcp answers (Host), with commas. Others are refused: a "
+        "page in a browser may have been made to point here.",
+    )
+    mcp_origins: Names = Field(
+        (), description="Origins of web pages that may call /mcp, as browsers send them, with commas."
+    )
+    mcp_read_only: bool = Field(
+        False, description="Offer agents only tools that change nothing, whatever their key may do over HTTP."
+    )
+
+    oauth_resource: str | None = Field(
+        None,
+        pattern=_ADDRESS,
+        description="This service's own address as callers know it, such as https://memory.example.org. Access tokens must be "
+        "meant for it or for its /mcp (`aud`).",
+    )
+    oauth_issuer: str | None = Field(
+        None,
+        pattern=_ADDRESS,
+        description="Whose access tokens open this service, beside API keys: the issuer's address, exactly as tokens say it (`iss`).",
+    )
+    oauth_jwks_url: str | None = Field(
+        None,
+        pattern=_ADDRESS,
+        description="Where the issuer's public keys are; by default where it says itself (RFC 8414, OpenID Connect).",
+    )
+    oauth_audiences: Names = Field(
+        (), description="What else `aud` may be, for issuers that do not take an address for it, with commas."
+    )
+    oauth_tenant: str = Field(
+        DEFAULT_TENANT,
+        max_length=64,
+        pattern=_TENANT,
+        description="The tenant of all tokens where oauth_tenant_claim is not set.",
+    )
+    oauth_tenant_claim: str | None = Field(
+        None, min_length=1, description="The claim that names a token's tenant. A token without it is refused."
+    )
+    oauth_user_claim: str = Field(
+        "sub",
+        description="The claim that names the user whose memory a token reaches, and no other. Empty: tokens are of no user.",
+    )
+    oauth_scopes_claim: str = Field(
+        "scope", min_length=1, description="The claim with a token's scopes, as a text with spaces or as a list."
+    )
+    oauth_scopes: Names = Field(
+        (),
+        description="What the issuer's scopes or roles mean here, as `THEIRS=OURS` with commas; the same one may stand twice. "
+        "Without any, ours are taken by their own names, save `admin`.",
+    )
+
+    @field_validator("oauth_resource", "oauth_issuer", "oauth_jwks_url")
+    @classmethod
+    def _encrypted(cls, address: str | None) -> str | None:
+        """Whoever can change what is read from there decides who gets in."""
+        parts = urlsplit(address or "")
+        if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+            raise ValueError("must be https, except on this machine")
+        return address
+
+    @field_validator("oauth_issuer")
+    @classmethod
+    def _needs_resource(cls, issuer: str | None, info: ValidationInfo) -> str | None:
+        if issuer is not None and info.data.get("oauth_resource") is None:
+            raise ValueError("needs oauth_resource: whom its tokens must be meant for")
+        return issuer
+
+    @field_validator("oauth_scopes")
+    @classmethod
+    def _known_scopes(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for each in given:
+            theirs, _, ours = each.rpartition("=")
+            if not theirs or ours not in SCOPES:
+                raise ValueError(f"{each!r} is not THEIRS=OURS, with one of {', '.join(SCOPES)}")
+        return given
 
     @classmethod
     def settings_customise_sources(

@@ -22,3 +22,14 @@ def inserted_key(cursor: sqlite3.Cursor) -> int:
     if cursor.lastrowid is None:  # an INSERT that did not raise has one
         raise AssertionError(cursor)
     return cursor.lastrowid
+
+
+def stored_time(moment: datetime | None) -> str | None:
+    """Times are stored in UTC with microseconds always, so that their texts sort as they do."""
+    if moment is None:
+        return None
+    try:
+        return moment.astimezone(UTC).isoformat(timespec="microseconds")
+    except OverflowError:  # the first or last day of the calendar, in a zone beyond it
+        edge = datetime.min if moment.year == 1 else datetime.max  # noqa: DTZ901 - the zone is added below
+        return edge.replace(tzinfo=UTC).isoformat(timespec="microseconds")

@@ -47,6 +47,9 @@ SINGLE_IMPORTERS = {
     "openvino": "retrieval/openvino_embedder.py",
     "prometheus_client.exposition": "shared/metrics.py",
     "pydantic_settings": "shared/settings.py",
+    "jwt": "shared/oauth/access_tokens.py",
+    "mcp": "shared/mcp/server.py shared/mcp/hosting.py diptych/mcp_relay.py diptych/mcp_upstream.py",
+    "httpx2": "diptych/mcp_upstream.py",
     "msgpack": "shared/wire.py",
     "Stemmer": "memory/words.py",
     "py3langid": "memory/languages.py",
@@ -57,6 +60,7 @@ ENVIRONMENT_READERS = {
     "shared/settings.py",  # unknown variables are refused
     "diptych/supervisor.py",  # children inherit it
     "diptych/commands/services.py",  # as above
+    "diptych/embedded.py",  # as above
     "benchmarks/memory_alone.py",  # a child inherits it
     "benchmarks/peer_process.py",  # as above
     "benchmarks/peers/memories.py",  # as above
@@ -69,6 +73,8 @@ FUNCTION_LINES_P90_MAX = 35
 BROAD_EXCEPTS = {
     "shared/server.py": 1,
     "shared/database.py": 1,
+    "shared/mcp/server.py": 1,
+    "shared/threads.py": 1,
     "retrieval/batcher.py": 1,
     "retrieval/conversion/worker.py": 1,
     "retrieval/ingest.py": 2,

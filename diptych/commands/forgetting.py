@@ -1,15 +1,13 @@
 """What is erased from memory, and who had it erased."""
 
 import sys
-from datetime import datetime
 from typing import Final
 
 import click
 from rich.markup import escape
 from rich.table import Table
 
-from diptych.console import EXIT_FAILED, Options, command, err, json_option, out, show_json
-from shared.errors import invalid
+from diptych.console import EXIT_FAILED, Options, command, err, json_option, out, read_moment, show_json
 from shared.memory_messages import EraseReport
 
 _PAGE_MAX: Final = 1000
@@ -39,7 +37,7 @@ async def forget(
     IDs are of turns where a session is named, else of facts. Everything made from the turns goes with them: vectors, facts
     that came from nothing else, and what summaries said of them. Exits with 1 when a second look still found something.
     """
-    moment = None if before is None else _moment(before)
+    moment = None if before is None else read_moment("--before", before)
     async with options.memory() as client:
 
         async def asked(*, dry_run: bool) -> EraseReport:
@@ -91,16 +89,6 @@ async def audit(options: Options, user_id: str | None, session_id: str | None) -
 
 def _counts(report: EraseReport) -> str:
     return (
-        f"{report.turns} turns, {report.facts} facts, {report.vectors} vectors, {report.sessions} whole sessions "
-        f"({report.spans_remade} spans made anew)"
+        f"{report.turns} turns, {report.facts} facts, {report.vectors} vectors, {report.feedback} judged queries, "
+        f"{report.sessions} whole sessions ({report.spans_remade} spans made anew)"
     )
-
-
-def _moment(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise invalid("--before", f"{text!r} is not a time; write it as 2026-03-01T10:00:00+01:00") from error
-    if moment.tzinfo is None:
-        raise invalid("--before", f"{text!r} has no zone; write it as 2026-03-01T10:00:00+01:00")
-    return moment

@@ -1,6 +1,7 @@
 """API keys, in the file that both services read. Needs no running service."""
 
 import sys
+from typing import NoReturn
 
 import click
 import msgspec
@@ -21,6 +22,7 @@ def keys() -> None:
 
 @keys.command()
 @click.option("--tenant", default=DEFAULT_TENANT, show_default=True, help="Whose data the key opens.")
+@click.option("--user", "user_id", help="Bind the key to one user: of memory it reaches theirs alone.")
 @click.option("--name", default="", help="What the key is for.")
 @click.option(
     "--scope",
@@ -31,20 +33,23 @@ def keys() -> None:
 )
 @json_option
 @click.pass_obj
-def create(options: Options, tenant: str, name: str, scopes: tuple[Scope, ...]) -> None:
+def create(options: Options, tenant: str, user_id: str | None, name: str, scopes: tuple[Scope, ...]) -> None:
     """Make a key and print it. It is shown this once; only its hash is kept."""
     chosen = scopes or SCOPES_DEFAULT
+    if user_id is not None and "admin" in chosen:
+        _refuse("--scope admin is for the whole tenant; leave it out, or make the key without --user")
     try:
-        info, token = _file(options).create(tenant=tenant, name=name, scopes=chosen)
+        info, token = _file(options).create(tenant=tenant, name=name, scopes=chosen, user_id=user_id)
     except msgspec.ValidationError:
-        err.print(
-            "[red]Error:[/red] --tenant: 1 to 64 letters, digits, dots, dashes and underscores, a letter or digit first"
+        _refuse(
+            "--tenant: 1 to 64 letters, digits, dots, dashes and underscores, a letter or digit first; "
+            "--user: 1 to 256 characters, no control characters"
         )
-        sys.exit(EXIT_USAGE)
     if options.as_json:
         show_json(add_fields(info, key=token))
         return
-    err.print(f"Key {info.id} for tenant {info.tenant}: {', '.join(info.scopes)}. Keep it; it is not shown again.")
+    whose = f"tenant {info.tenant}" + ("" if info.user_id is None else f", user {escape(info.user_id)}")
+    err.print(f"Key {info.id} for {whose}: {', '.join(info.scopes)}. Keep it; it is not shown again.")
     click.echo(token)
 
 
@@ -57,9 +62,10 @@ def list_keys(options: Options) -> None:
     if options.as_json:
         show_json({"items": found})
         return
-    table = Table("id", "tenant", "name", "scopes", "created", "revoked")
+    table = Table("id", "tenant", "user", "name", "scopes", "created", "revoked")
     for key in found:
-        table.add_row(key.id, key.tenant, escape(key.name), " ".join(key.scopes), key.created_at, key.revoked_at or "")
+        user, name, scopes = escape(key.user_id or ""), escape(key.name), " ".join(key.scopes)
+        table.add_row(key.id, key.tenant, user, name, scopes, key.created_at, key.revoked_at or "")
     out.print(table)
 
 
@@ -76,6 +82,11 @@ def revoke(options: Options, key_id: str) -> None:
         show_json({"revoked": key_id})
     else:
         err.print(f"Revoked {key_id}.")
+
+
+def _refuse(message: str) -> NoReturn:
+    err.print(f"[red]Error:[/red] {message}")
+    sys.exit(EXIT_USAGE)
 
 
 def _file(options: Options) -> KeyFile:

@@ -1,7 +1,9 @@
 """Running the services: both under one supervisor, or one by itself."""
 
 import os
+import signal
 import sys
+import threading
 import time
 from functools import partial
 from typing import Final
@@ -38,14 +40,23 @@ _PASS_ON: Final = {"ignore_unknown_options": True, "allow_extra_args": True, "he
     help="Where memory listens.",
 )
 @click.option("--model", envvar="DIPTYCH_RETRIEVAL_MODEL", help="Embedding model; all-MiniLM-L6-v2 by default.")
+@click.option(
+    "--until-stdin-closes",
+    is_flag=True,
+    help="Stop when standard input closes, too: for whoever starts this and may die without a word.",
+)
 @json_option
 @click.pass_obj
 @command
-async def up(options: Options, host: str, retrieval_port: int, memory_port: int, model: str | None) -> None:
+async def up(
+    options: Options, host: str, *, retrieval_port: int, memory_port: int, model: str | None, until_stdin_closes: bool
+) -> None:
     """Start both services and stay until Ctrl-C.
 
     Every other setting is an environment variable (docs/OPERATIONS.md). Exits with 1 when a service dies.
     """
+    if until_stdin_closes:
+        threading.Thread(target=_stop_with_stdin, name="stdin", daemon=True).start()
     environment = _environment(options)
     if model:
         environment["DIPTYCH_RETRIEVAL_MODEL"] = model
@@ -56,6 +67,12 @@ async def up(options: Options, host: str, retrieval_port: int, memory_port: int,
         await supervisor.wait_ready(_READY_TIMEOUT_S)
         seconds = round(time.perf_counter() - started, 2)
         await supervisor.run(partial(_announce, options, supervisor, seconds))
+
+
+def _stop_with_stdin() -> None:
+    while os.read(0, 4096):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _announce(options: Options, supervisor: Supervisor, seconds: float) -> None:

@@ -13,13 +13,26 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeE
 
 from diptych.console import EXIT_FAILED, Options, command, err, json_option, out, show_json
 from diptych.memory_client import MemoryClient
-from shared.memory_records import ExportedFact, ExportedSession, ExportedSpan, ExportedTurn, ImportCounts
+from shared.memory_records import (
+    ExportedFact,
+    ExportedFeedback,
+    ExportedSession,
+    ExportedSpan,
+    ExportedTurn,
+    ImportCounts,
+)
 from shared.memory_stream import NDJSON, MemoryStreamReader
 from shared.wire import MSGPACK
 
 _PART_BYTES: Final = 256 * 1024
 _STANDARD: Final = Path("-")
-_NAMES: Final = {ExportedSession: "sessions", ExportedTurn: "turns", ExportedSpan: "spans", ExportedFact: "facts"}
+_NAMES: Final = {
+    ExportedSession: "sessions",
+    ExportedTurn: "turns",
+    ExportedSpan: "spans",
+    ExportedFact: "facts",
+    ExportedFeedback: "feedback",
+}
 _COLUMNS: Final = (
     TextColumn("{task.description}"),
     BarColumn(),
@@ -46,7 +59,7 @@ async def export_memory(
     everything: bool,  # noqa: FBT001 - click passes flags by name
     vectors: bool,  # noqa: FBT001 - as above
 ) -> None:
-    """Write a memory into the file PATH: sessions with their turns and spans, and facts. `-` is standard output.
+    """Write a memory into the file PATH: sessions with their turns and spans, facts, and feedback. `-` is standard output.
 
     A name that ends in .msgpack is written as MessagePack, any other as lines of JSON. The file appears when it is whole.
     """

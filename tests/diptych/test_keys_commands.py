@@ -74,6 +74,28 @@ async def test_a_list_for_people_shows_no_secret(tmp_path: Path) -> None:
     assert token.split("_", 2)[2] not in listed.out
 
 
+async def test_a_key_may_belong_to_a_user(tmp_path: Path) -> None:
+    shell = Shell({"DIPTYCH_DATA_DIR": str(tmp_path)})
+
+    made = await shell.run("keys", "create", "--user", "ada [/odd]", "--scope", "memory:read")
+    listed = await shell.run("keys", "list")
+    found = await shell.run("--json", "keys", "list")
+
+    assert made.err.endswith("for tenant default, user ada [/odd]: memory:read. Keep it; it is not shown again.\n")
+    assert "ada [/odd]" in listed.out
+    assert [key["user_id"] for key in found.json["items"]] == ["ada [/odd]"]
+
+
+async def test_a_users_key_administers_nothing(tmp_path: Path) -> None:
+    shell = Shell({"DIPTYCH_DATA_DIR": str(tmp_path)})
+
+    done = await shell.run("keys", "create", "--user", "ada", "--scope", "admin")
+
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("Error: --scope admin is for the whole tenant;")
+    assert (await shell.run("--json", "keys", "list")).json["items"] == []
+
+
 async def test_the_file_of_keys_may_lie_elsewhere(tmp_path: Path) -> None:
     path = tmp_path / "elsewhere" / "keys.db"
     shell = Shell({"DIPTYCH_DATA_DIR": str(tmp_path)})

@@ -32,15 +32,16 @@ async def test_a_memory_goes_into_a_file_and_comes_back(
 
     assert [done.code for done in (written, as_json, taken, again)] == [0, 0, 0, 0]
     spans = as_json.json["spans"]
-    assert written.out == f"{path}: 2 sessions, 24 turns, {spans} spans, 4 facts\n"
+    assert written.out == f"{path}: 2 sessions, 24 turns, {spans} spans, 4 facts, 2 feedback\n"
     assert as_json.json == {
-        "path": str(path), "sessions": 2, "turns": 24, "spans": spans, "facts": 4
+        "path": str(path), "sessions": 2, "turns": 24, "spans": spans, "facts": 4, "feedback": 2
     }  # fmt: skip
     assert taken.lines == [
         "sessions: 2 created, 0 unchanged, 0 refused",
         "turns: 24 created, 0 unchanged, 0 refused",
         f"spans: {spans} created, 0 unchanged, 0 refused",
         "facts: 4 created, 0 unchanged, 0 refused",
+        "feedback: 2 created, 0 unchanged, 0 refused",
     ]
     assert decode(again.out.encode(), JSON, ImportReport).turns.unchanged == 24
     assert await export(memory.client) == before
@@ -71,7 +72,9 @@ async def test_what_differs_is_refused_and_a_shell_hears_of_it(
 
     assert done.code == 1
     assert done.lines[0] == "sessions: 0 created, 1 unchanged, 1 refused"
-    assert done.err.splitlines()[-1].startswith("session u-b (record ")
+    conflicts = done.err.splitlines()[-2:]
+    assert [line.split()[0] for line in conflicts] == ["session", "feedback"]
+    assert conflicts[0].startswith("session u-b (record ")
 
 
 async def test_a_bad_file_is_told_by_record_and_field(shell: Shell, memory: RunningMemory, tmp_path: Path) -> None:

@@ -5,21 +5,26 @@ from pathlib import Path
 import pytest
 
 from diptych import DocumentIn
-from evals.data import SOURCES, GoldenSet, read_set
+from diptych.evaluation.datasets import RetrievalDataset
+from diptych.evaluation.progress import progress_bar
+from evals.data import SOURCES, read_set
 from evals.retrieval import WAYS, evaluate
 from shared.errors import SettingsError
 from tests.harness import running_retrieval
 
+# A run may block: its event loop serves nobody else.
+pytestmark = pytest.mark.blocking
+
 
 async def test_every_way_is_scored_against_the_judgements(tmp_path: Path) -> None:
-    golden = GoldenSet(
+    golden = RetrievalDataset(
         name="tiny",
         documents=[DocumentIn(id=word, text=f"about the {word}") for word in ("ant", "bee", "cat")],
         queries={"1": "ant", "2": "bee"},
         judgements={"1": {"ant": 1}, "2": {"bee": 2, "cat": 1}},
     )
     async with running_retrieval(tmp_path) as running:
-        result = await evaluate(running.client, golden)
+        result = await evaluate(running.client, golden, progress_bar(quiet=True))
 
     assert (result.documents, result.queries) == (3, 2)
     assert list(result.ways) == list(WAYS)
@@ -30,14 +35,14 @@ async def test_every_way_is_scored_against_the_judgements(tmp_path: Path) -> Non
 
 async def test_a_set_is_not_scored_before_all_of_it_is_there(tmp_path: Path) -> None:
     """The service lets no request wait here, so its answer comes before the documents do."""
-    golden = GoldenSet(
+    golden = RetrievalDataset(
         name="slow",
         documents=[DocumentIn(id=str(number), text=f"word{number} again") for number in range(300)],
         queries={"1": "word299"},
         judgements={"1": {"299": 1}},
     )
     async with running_retrieval(tmp_path, ingest_wait_timeout_s=0.001) as running:
-        result = await evaluate(running.client, golden)
+        result = await evaluate(running.client, golden, progress_bar(quiet=True))
 
     assert (result.documents, result.ways["lexical"].ndcg_10) == (300, 1.0)
 

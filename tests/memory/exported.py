@@ -36,7 +36,7 @@ def joined(records: Iterable[dict[str, Any]]) -> bytes:
 
 
 async def fill(running: RunningMemory, user_id: str = "u", *, words: str = "word " * 40) -> None:
-    """Two sessions, one of them compacted, and four facts, two of which took the place of others."""
+    """Two sessions, one of them compacted, four facts, two of which took the place of others, and two judged queries."""
     client = running.client
     for session in ("a", "b"):
         turns = [
@@ -51,6 +51,14 @@ async def fill(running: RunningMemory, user_id: str = "u", *, words: str = "word
         await client.append(f"{user_id}-{session}", turns, user_id=user_id, agent_id="planner")
     await client.compact(f"{user_id}-a", tail_tokens_keep=0)
     await put_facts(running, user_id, session_id=f"{user_id}-a")
+    judged = [
+        {"session_id": f"{user_id}-b", "id": "t3", "relevance": 2},
+        {"kind": "fact", "id": f"{user_id}-f1", "relevance": 0},
+    ]
+    await client.add_feedback("what was é?", judged, user_id=user_id, comment="é, I think", judged_at=MOMENT)
+    await client.add_feedback(
+        "and then?", [{"id": "t0", "relevance": "right"}], session_id=f"{user_id}-a", as_of=datetime.now(UTC)
+    )
 
 
 async def put_facts(running: RunningMemory, user_id: str, *, session_id: str) -> None:

@@ -59,8 +59,8 @@ async def test_what_was_erased_comes_back_the_same_byte_for_byte(alone: RunningM
     report = await take_in(alone.client, before, media=media)
 
     assert await export(alone.client, media=media) == before
-    counts = (report.sessions.created, report.turns.created, report.facts.created, report.conflicts)
-    assert counts == (2, 24, 4, [])
+    counts = (report.sessions.created, report.turns.created, report.facts.created, report.feedback.created)
+    assert (*counts, report.conflicts) == (2, 24, 4, 2, [])
     assert report.spans.created > 0
     assert (await alone.client.check()).clean
 
@@ -116,8 +116,10 @@ async def test_a_value_of_a_key_for_a_time_that_has_another_is_refused(alone: Ru
         await other.client.put_fact(user_id="u", key="x", text="own", valid_from=MOMENT + timedelta(hours=1))
         report = await take_in(other.client, data)
 
-        assert [(each.type, each.id) for each in report.conflicts] == [("fact", "u-f0"), ("fact", "u-f1")]
+        assert [(each.type, each.id) for each in report.conflicts[:2]] == [("fact", "u-f0"), ("fact", "u-f1")]
         assert (report.facts.created, report.facts.refused) == (2, 2)
+        # What judged one of them does not come without it.
+        assert [each.type for each in report.conflicts[2:]] == ["feedback"]
         assert [fact.text for fact in (await other.client.facts("u", key="x")).items] == ["own"]
         assert (await other.client.check()).clean
 
@@ -143,7 +145,10 @@ async def test_a_session_that_went_on_is_left_as_it_is_and_one_that_differs_is_r
     report = await take_in(alone.client, data)
 
     assert (report.sessions.unchanged, report.sessions.refused, report.turns.refused) == (1, 1, 12)
-    assert [(conflict.type, conflict.id) for conflict in report.conflicts] == [("session", "u-b")]
+    assert [(each.type, each.id if each.type == "session" else "") for each in report.conflicts] == [
+        ("session", "u-b"),
+        ("feedback", ""),
+    ]
     assert (await alone.client.session("u-a")).turns == 13
     assert [turn.content for turn in (await alone.client.turns("u-b")).items] == ["another beginning"]
 

@@ -129,13 +129,25 @@ class TestPages:
 
         assert (past.hits, past.next_cursor) == ([], None)
 
-    async def test_a_budget_has_one_page(self, filled: RunningRetrieval) -> None:
-        first = await filled.client.search(QUERY, limit=2)
-        packed = await filled.client.search(QUERY, limit=2, max_tokens=500)
+    @pytest.mark.parametrize("budget", [10, 40, 100, 1000])
+    async def test_pages_of_a_budget_show_every_hit(self, filled: RunningRetrieval, budget: int) -> None:
+        whole = await filled.client.search(QUERY, limit=100)
 
-        assert packed.next_cursor is None
-        with pytest.raises(InvalidFields, match=r"\$\.cursor"):
-            await filled.client.search(QUERY, limit=2, max_tokens=500, cursor=first.next_cursor)
+        shown: list[tuple[str, int, int]] = []
+        cursor = None
+        for _ in range(len(whole.hits)):
+            page = await filled.client.search(QUERY, limit=3, max_tokens=budget, cursor=cursor)
+            shown += [(hit.document_id, hit.start, 10**9 if hit.is_cut else hit.end) for hit in page.hits]
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+
+        assert cursor is None
+        for hit in whole.hits:
+            assert any(
+                document_id == hit.document_id and start <= hit.start and hit.end <= end
+                for document_id, start, end in shown
+            )
 
 
 class TestGrouping:

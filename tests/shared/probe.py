@@ -1,12 +1,13 @@
 """A service of nothing but the HTTP layer: its routes do what a test of that layer needs."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
+from aiohttp import web
 from msgspec import Meta
 
 from shared.client import ServiceClient
@@ -15,6 +16,7 @@ from shared.messages import Answer, PageQuery, Request, Text
 from shared.routes import Call, Reply, Route
 from shared.server import SERVICE, Server, build_app, make_server
 from shared.settings import ServiceSettings
+from shared.users import of_the_tenant
 from shared.vectors import Vector
 from shared.wire import JSON, MSGPACK, decode
 from tests.harness import WAIT_S, raw_session, serving
@@ -35,6 +37,7 @@ class EchoAnswer(Answer, frozen=True, kw_only=True):
     tenant: str
     path: dict[str, str]
     limit: int | None = None
+    user_id: str | None = None
 
 
 @dataclass(slots=True)
@@ -63,6 +66,11 @@ async def echo_or_nothing(_probe: Probe, call: Call[EchoRequest, None]) -> Reply
 
 async def look(_probe: Probe, call: Call[None, PageQuery]) -> EchoAnswer:
     return EchoAnswer(text="", tenant=call.principal.tenant, path=dict(call.path), limit=call.query.limit)
+
+
+async def whoami(_probe: Probe, call: Call[None, None]) -> EchoAnswer:
+    who = call.principal
+    return EchoAnswer(text=" ".join(sorted(who.scopes)), tenant=who.tenant, path={}, user_id=who.user_id)
 
 
 async def hold(probe: Probe, call: Call[None, None]) -> EchoAnswer:
@@ -99,16 +107,21 @@ ROUTES = (
     _route("POST", "/v1/echo", echo, body=EchoRequest),
     _route("PUT", "/v1/echo", echo_or_nothing, body=OptionalRequest, body_optional=True),
     _route("GET", "/v1/things/{thing}", look, query=PageQuery),
+    _route("GET", "/v1/whoami", whoami, for_user=of_the_tenant),
     _route("GET", "/v1/hold", hold),
     _route("GET", "/v1/raise", fail),
     _route("GET", "/v1/pass-on", pass_on),
     _route("POST", "/v1/take-long", hold, body=OptionalRequest, takes_long=True),
     _route("GET", "/v1/read", hold, scope="memory:read"),
+    _route("GET", "/v1/write", hold, scope="memory:write"),
 )
 
 
 @asynccontextmanager
-async def running_probe(data_dir: Path, **settings: Any) -> AsyncIterator[Probe]:
+async def running_probe(
+    data_dir: Path, mount: Callable[[web.Application], object] = lambda _app: None, **settings: Any
+) -> AsyncIterator[Probe]:
+    """`mount` puts more into the application before it starts."""
     server = await asyncio.to_thread(make_server, ProbeSettings(data_dir=data_dir, **settings), "9.9")
     probe = Probe(server)
 
@@ -118,6 +131,7 @@ async def running_probe(data_dir: Path, **settings: Any) -> AsyncIterator[Probe]
     server.readiness = waiting_for
     app = build_app(server, ROUTES)
     app[SERVICE] = probe
+    mount(app)
     async with serving(app) as probe.url:
         yield probe
 

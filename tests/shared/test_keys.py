@@ -1,8 +1,10 @@
 """The file of keys, and who gets in with what."""
 
 import asyncio
+import hashlib
 import sqlite3
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import get_args
@@ -241,3 +243,55 @@ def test_the_file_is_a_database_with_a_rollback_journal(file: KeyFile) -> None:
     """The change counter, by which servers notice a change, moves with every commit in this mode only."""
     with closing(sqlite3.connect(file.path)) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+
+
+OLD_SCHEMA = """
+CREATE TABLE keys (
+    id TEXT PRIMARY KEY, tenant TEXT NOT NULL, name TEXT NOT NULL, scopes TEXT NOT NULL,
+    hash BLOB NOT NULL, created_at TEXT NOT NULL, revoked_at TEXT
+)
+"""
+
+
+async def test_a_file_from_before_there_were_users_goes_on_working(tmp_path: Path) -> None:
+    path = tmp_path / "keys.db"
+    digest = hashlib.sha256(b"dpt_0123456789ab_old").digest()
+
+    def write() -> None:
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute(OLD_SCHEMA)
+            row = ("0123456789ab", "acme", "old", "memory:read", digest, "2026-01-01T00:00:00+00:00")
+            connection.execute(
+                "INSERT INTO keys (id, tenant, name, scopes, hash, created_at) VALUES (?, ?, ?, ?, ?, ?)", row
+            )
+
+    await asyncio.to_thread(write)
+    file = await asyncio.to_thread(KeyFile, path)
+    _, token = await asyncio.to_thread(file.create, tenant="acme", name="", scopes=["memory:read"], user_id="ada")
+
+    async with guarding(file) as guard:
+        old = await guard.authenticate("Bearer dpt_0123456789ab_old")
+        new = await guard.authenticate(f"Bearer {token}")
+
+    assert (old.tenant, old.user_id) == ("acme", None)
+    assert (new.tenant, new.user_id) == ("acme", "ada")
+    assert [info.user_id for info in await asyncio.to_thread(file.list)] == [None, "ada"]
+    again = await asyncio.to_thread(KeyFile, path)
+    assert [info.user_id for info in await asyncio.to_thread(again.list)] == [None, "ada"]
+
+
+def test_two_processes_that_meet_an_old_file_at_once_both_go_on(tmp_path: Path) -> None:
+    path = tmp_path / "keys.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(OLD_SCHEMA)
+    with ThreadPoolExecutor(8) as threads:
+        files = list(threads.map(KeyFile, [path] * 8))
+
+    assert [file.list() for file in files] == [[]] * 8
+
+
+@pytest.mark.parametrize("user", ["", "a\n", "a\x00", "x" * 257])
+def test_a_user_whose_memory_nobody_could_name_is_refused(file: KeyFile, user: str) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        file.create(tenant="acme", name="", scopes=["memory:read"], user_id=user)
+    assert file.list() == []

@@ -1,0 +1,1 @@
+"""The retrieval service as tools for agents, over its own methods."""
