@@ -51,9 +51,6 @@ $(OUTSIDE)/.installed: tests/outside/package.json tests/outside/requirements-v1.
 outside: $(INSTALLED) $(OUTSIDE)/.installed ## Let others' MCP clients and checkers loose on the pair; needs npm
 	$(BIN)/python -m tests.outside $(CHECKS)
 
-conformance: $(INSTALLED) ## The protocol's own suite against the hosting of the tools; needs npx and its registry
-	$(BIN)/python -m tests.outside.conformance
-
 serve: $(INSTALLED) ## Start both services and stay
 	$(BIN)/diptych up
 
@@ -111,4 +108,4 @@ eval-full: $(INSTALLED) ## Has quality fallen? Whole golden sets against evals/b
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) $(PEERS_VENV) $(OUTSIDE) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help install demo test test-slow outside conformance serve lint bench bench-quick bench-peers-env evals eval-gate eval-baselines eval-full clean
+.PHONY: help install demo test test-slow outside serve lint bench bench-quick bench-peers-env evals eval-gate eval-baselines eval-full clean

@@ -29,18 +29,16 @@ from rich.progress import Progress
 from rich.table import Table
 
 from benchmarks.data import data_option, read_conversation, read_documents, unseen_queries
+from benchmarks.output import Output, output_options
 from benchmarks.pair import Pair, limited, running_pair, until_vectors_filled
 from benchmarks.report import (
     Machine,
     OtherWork,
     Percentiles,
-    as_json,
     percentiles,
-    print_results,
     progress_bar,
     table_of,
     this_machine,
-    write_results,
 )
 from benchmarks.workload import COLLECTION, expect
 from diptych import MemoryClient, RetrievalClient
@@ -338,19 +336,15 @@ def tables_of(results: Results) -> dict[str, Table]:
 @click.command(context_settings={"show_default": True})
 @click.option("--documents", type=click.IntRange(min=50), default=500, help="How many to ingest.")
 @click.option("--rounds", type=click.IntRange(min=1, max=5000), default=200, help="Samples of each operation.")
-@click.option("--json", "show_json", is_flag=True, help="Print the results as JSON instead of tables.")
+@output_options
 @data_option
 @command
-async def main(documents: int, rounds: int, show_json: bool, data_dir: Path) -> None:  # noqa: FBT001 - click's flag
+async def main(documents: int, rounds: int, output: Output, data_dir: Path) -> None:
     """Measure tool calls beside HTTP. The results are also written to benchmarks/results/mcp.json."""
     with progress_bar() as progress:
         async with limited(_RUN_TIMEOUT_S, "the benchmark to end"):
             results = await measure(data_dir, documents, rounds, progress)
-    write_results("mcp", results)
-    if show_json:
-        click.echo(as_json(results))
-    else:
-        print_results(results.machine, tables_of(results))
+    output.publish("mcp", results, tables_of(results))
 
 
 if __name__ == "__main__":

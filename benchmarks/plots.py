@@ -150,16 +150,16 @@ def _vector_peers(measured: Measured) -> list[tuple[str, str, float, float]]:
 
 def _paint_vector_peers(axes: Axes, numbers: list[tuple[str, str, float, float]]) -> None:
     markers = {"dense": "o", "hybrid": "D"}
+    names = list(dict.fromkeys(name for name, *_ in numbers))
+    colors = dict(zip(names, (_OURS, *_OTHERS[1:]), strict=False))
     for name, way, ms, ndcg in numbers:
-        color = _OURS if name == "Diptych" else _OTHERS[2]
-        axes.scatter(ms, ndcg, marker=markers[way], color=color, s=45)
-        axes.annotate(
-            f"{name}, {way}", (ms, ndcg), xytext=(0, 6), textcoords="offset points", ha="center", fontsize=8.5
-        )
+        axes.scatter(ms, ndcg, marker=markers[way], color=colors[name], s=50, label=f"{name}, {way}")
     axes.set_xscale("log")
-    axes.margins(0.18)
-    axes.set_xlabel("ms of one search, p50 (log)")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.margins(0.1, 0.15)
+    axes.set_xlabel("ms of one search, p50 (log); further left is faster")
     axes.set_ylabel("nDCG@10")
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def _memory_peers(measured: Measured) -> list[tuple[str, float, float, float, float]]:

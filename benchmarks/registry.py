@@ -76,6 +76,14 @@ SUITES: Final = (
         quick_minutes=0.5,
     ),
     Suite(
+        name="collections",
+        module="collections",
+        measures="ten thousand small collections: searches of closed and open ones, memory, threads and file handles",
+        minutes=4,
+        quick=("--collections", "2000"),
+        quick_minutes=0.7,
+    ),
+    Suite(
         name="ingest",
         module="ingest",
         measures="chunks a second against the bare model, searches beside an ingest, a flood of writers",
@@ -107,6 +115,14 @@ SUITES: Final = (
         minutes=2,
         quick=("--turns", "10000", "--users", "20", "--calls", "200"),
         quick_minutes=0.4,
+    ),
+    Suite(
+        name="mcp",
+        module="mcp",
+        measures="tool calls beside the same calls over HTTP, what catalogues cost a model, answers against their budget",
+        minutes=2,
+        quick=("--documents", "100", "--rounds", "40"),
+        quick_minutes=0.7,
     ),
     Suite(
         name="compaction",

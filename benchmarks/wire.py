@@ -64,7 +64,7 @@ class Wire(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True)
-class _Sample:
+class Sample:
     what: str
     message: msgspec.Struct
 
@@ -72,11 +72,11 @@ class _Sample:
 async def measure(data_dir: Path, documents: int, rounds: int, progress: Progress) -> Wire:
     watch = OtherWork()
     samples = await _samples(data_dir, documents, progress)
-    messages = [_measured(sample, rounds) for sample in progress.track(samples, description="messages")]
+    messages = [measured(sample, rounds) for sample in progress.track(samples, description="messages")]
     return Wire(machine=this_machine(watch), rounds=rounds, messages=messages)
 
 
-async def _samples(data_dir: Path, documents: int, progress: Progress) -> list[_Sample]:
+async def _samples(data_dir: Path, documents: int, progress: Progress) -> list[Sample]:
     texts, talk = read_documents(data_dir, documents), read_conversation(data_dir, _TURNS_MIN)
     query = next(islice(unseen_queries(data_dir), 1))
     task = progress.add_task("answers of a running pair", total=3)
@@ -95,25 +95,25 @@ async def _samples(data_dir: Path, documents: int, progress: Progress) -> list[_
             last = list(talk.sessions)[-1]
             contents = [turn.content for turn in talk.turns[:_EMBED_TEXTS]]
             answers = [
-                _Sample("answer: 10 hits of a search", await retrieval.search(query, collection=_COLLECTION)),
-                _Sample("answer: 10 turns recalled", await memory.recall(query, user_id=talk.user_id)),
-                _Sample(
+                Sample("answer: 10 hits of a search", await retrieval.search(query, collection=_COLLECTION)),
+                Sample("answer: 10 turns recalled", await memory.recall(query, user_id=talk.user_id)),
+                Sample(
                     "answer: a context of 2,000 tokens",
                     await memory.context(
                         query, session_id=last, user_id=talk.user_id, collections=[_COLLECTION], max_tokens=2000
                     ),
                 ),
-                _Sample(f"answer: {_EMBED_TEXTS} vectors of 384", await retrieval.embed(contents, kind="document")),
+                Sample(f"answer: {_EMBED_TEXTS} vectors of 384", await retrieval.embed(contents, kind="document")),
             ]
             progress.advance(task)
     return [
-        _Sample("request: append 2 turns", AppendRequest(user_id=talk.user_id, turns=talk.turns[:2])),
-        _Sample("request: ingest 50 documents", IngestRequest(documents=texts[:50])),
+        Sample("request: append 2 turns", AppendRequest(user_id=talk.user_id, turns=talk.turns[:2])),
+        Sample("request: ingest 50 documents", IngestRequest(documents=texts[:50])),
         *answers,
     ]
 
 
-def _measured(sample: _Sample, rounds: int) -> Message:
+def measured(sample: Sample, rounds: int) -> Message:
     kind = type(sample.message)
     data = {name: encode(sample.message, media) for name, media in _ENCODINGS.items()}
     encode_us: dict[str, list[float]] = {name: [] for name in _ENCODINGS}

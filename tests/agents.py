@@ -4,18 +4,20 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, Literal
 
-# The client imports these two when it needs them, and they read files: not on an event loop that is watched.
-import httpcore2  # noqa: F401
 import httpx2
-import jsonschema  # type: ignore[import-untyped]  # noqa: F401
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.types import CallToolResult, TextContent, TextResourceContents
 
 from shared.mcp.hosting import MCP_PATH, USER_HEADER
 from tests.harness import WAIT_S
+
+# The client imports these two when it needs them, and they read files: not on an event loop that is watched.
+for _name in ("httpcore2", "jsonschema"):
+    import_module(_name)
 
 # The newest revision, and the one with a handshake.
 Era = Literal["auto", "legacy"]
@@ -92,7 +94,7 @@ async def agent_at(
     # A cancel scope must be left by the task that entered it, and pytest sets up and tears down in two.
     task = asyncio.create_task(hold())
     try:
-        either: list[asyncio.Future[Any]] = [task, opened]
+        either: set[asyncio.Future[Any]] = {task, opened}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         yield Agent(opened.result() if opened.done() else await _failed(task))
     finally:

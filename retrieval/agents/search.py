@@ -15,6 +15,7 @@ from retrieval.agents.passages import Passage, told_passages
 from retrieval.lookups import Field, Fields
 from retrieval.packing import CUT_TOKENS_MIN
 from retrieval.service import RetrievalService
+from shared.errors import NotFound
 from shared.mcp.budget import CHARACTERS_MAX, Packed
 from shared.mcp.catalogue import Caller, Told
 from shared.retrieval_messages import SearchAnswer, SearchMode, SearchRequest
@@ -39,7 +40,12 @@ async def search_documents(service: RetrievalService, caller: Caller, arguments:
     tenant = caller.principal.tenant
     request = await _request(service, tenant, arguments)
     while True:
-        answer = await service.search(tenant, request)
+        try:
+            answer = await service.search(tenant, request)
+        except NotFound:
+            # Looked at only now: a look before each search would be a read more for all that name it well.
+            await _check(service, tenant, arguments)
+            raise
         if not answer.hits:
             return await nothing_found(service, tenant, arguments, request)
         told, packed = await _told(service, tenant, arguments, answer)
@@ -52,9 +58,7 @@ async def search_documents(service: RetrievalService, caller: Caller, arguments:
 
 
 async def _request(service: RetrievalService, tenant: str, arguments: SearchArguments) -> SearchRequest:
-    """Raises InvalidFields and NotFound in words for agents."""
-    if arguments.collection is not None:
-        await check_collection(service, tenant, arguments.collection)
+    """Raises InvalidFields and NotFound in words for agents, where there is a filter."""
     conditions = await _conditions(service, tenant, arguments) if arguments.filter else None
     return SearchRequest(
         query=arguments.query,
@@ -67,7 +71,14 @@ async def _request(service: RetrievalService, tenant: str, arguments: SearchArgu
     )
 
 
+async def _check(service: RetrievalService, tenant: str, arguments: SearchArguments) -> None:
+    """Raises NotFound."""
+    if arguments.collection is not None:
+        await check_collection(service, tenant, arguments.collection)
+
+
 async def _conditions(service: RetrievalService, tenant: str, arguments: SearchArguments) -> dict[str, Any]:
+    await _check(service, tenant, arguments)
     conditions = filter_of(arguments.filter or {})
     names = None if arguments.collection is None else [arguments.collection]
     unknown = unknown_fields(conditions, _fields(await service.fields(tenant, names, only=list(conditions))))

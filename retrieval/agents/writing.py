@@ -64,11 +64,16 @@ async def delete_documents(service: RetrievalService, caller: Caller, arguments:
     places = await places_named(service, tenant, names, collection=collection)
     passages = [name for name in names if (place := places[name]) is not None and place.start is not None]
     wholes = {name: place for name in names if (place := places[name]) is not None and place.start is None}
-    for place_collection in dict.fromkeys(place.collection for place in wholes.values()):
-        ids = list(
-            dict.fromkeys(place.document_id for place in wholes.values() if place.collection == place_collection)
-        )
-        await service.delete_documents(tenant, place_collection, DocumentsDelete(ids=ids))
+    ids: dict[str, list[str]] = {}
+    for place in wholes.values():
+        ids.setdefault(place.collection, []).append(place.document_id)
+    known = [collection] if collection is not None else await service.collection_names(tenant, limit=2)
+    if len(known) == 1:
+        # One that was accepted and is still being indexed is in no collection yet; deleting it by id ends that too.
+        ids.setdefault(known[0], []).extend(name for name in names if places[name] is None)
+    for name, found in ids.items():
+        if found:
+            await service.delete_documents(tenant, name, DocumentsDelete(ids=found))
     missing = [name for name in names if name not in wholes]
     return _deleted(_named(list(wholes)), _named(missing), passages, places)
 

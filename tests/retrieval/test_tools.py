@@ -401,6 +401,24 @@ class TestListCollections:
             "- tickets: 2 documents. All tickets. Filter by year (text)"
         )
 
+    async def test_of_very_many_it_tells_some_and_says_so(self, running: RunningRetrieval, agent: Agent) -> None:
+        for number in range(60):
+            await running.client.put_collection(f"c{number:02}", CollectionSpec(description="long " * 100))
+
+        result = await agent.call("list_collections")
+        refused = await agent.refused("search_documents", query="a", collection="none")
+
+        facts = result.structured_content
+        shown = len(facts["collections"])
+        assert 20 < shown < 60
+        assert (
+            facts["hint"]
+            == f"There are more collections than these {shown}; a search without a collection looks in all of them."
+        )
+        assert facts["hint"] in text_of(result)
+        assert estimate_tokens(text_of(result)) < 4100
+        assert refused.endswith("c18, c19, and more (list_collections).")
+
 
 class TestAddDocuments:
     async def test_what_is_added_is_searchable_and_never_overwritten(

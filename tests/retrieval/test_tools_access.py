@@ -14,8 +14,9 @@ from mcp.types import ResourceTemplateReference
 from retrieval.embedder import TextKind
 from retrieval.hash_embedder import HashEmbedder
 from shared.vectors import Float32Array
-from tests.agents import ERAS, Era, agent_at
+from tests.agents import ERAS, Era, agent_at, text_of
 from tests.harness import WAIT_S, make_key, raw_session, running_retrieval, until
+from tests.retrieval.test_batcher import GatedEmbedder
 
 SECRET = "The launch codes are kept in the blue cabinet."
 
@@ -191,6 +192,41 @@ async def test_what_takes_longer_than_an_answer_may_goes_on_by_itself(tmp_path: 
             return bool((await agent.ask("search_documents", query="bees"))["hits"])
 
         await until(is_found)
+
+
+async def test_what_is_deleted_while_it_is_indexed_does_not_come_back(tmp_path: Path) -> None:
+    embedder = GatedEmbedder()
+    async with (
+        running_retrieval(tmp_path, embedder=embedder, ingest_wait_timeout_s=0.2) as running,
+        agent_at(running.url) as agent,
+    ):
+        await agent.ask("add_documents", documents=[{"id": "bees", "text": "Bees keep honey."}])
+
+        deleted = await agent.ask("delete_documents", ids=["bees"])
+        embedder.let(1)
+        (job,) = (await running.client.jobs()).items
+        await running.service.ingested("default", job.id)
+
+        assert deleted["missing"] == ["bees"]
+        assert (await agent.ask("get_document", ids=["bees"]))["missing"] == ["bees"]
+
+
+async def test_a_document_that_fails_says_why_and_the_others_are_added(tmp_path: Path) -> None:
+    embedder = GatedEmbedder()
+    embedder.let(10)
+    async with (
+        running_retrieval(tmp_path, embedder=embedder, ingest_attempts_max=1) as running,
+        agent_at(running.url) as agent,
+    ):
+        result = await agent.call(
+            "add_documents", documents=[{"id": "good", "text": "Bees."}, {"id": "bad", "text": "poison"}]
+        )
+
+        facts = result.structured_content
+        assert facts["failed"][0]["id"] == "bad"
+        assert "the model broke" in facts["failed"][0]["error"]
+        assert f"Failed: bad: {facts['failed'][0]['error']}" in text_of(result)
+        assert [*facts["added"], *(each["id"] for each in facts["failed"])].count("good") == 1
 
 
 async def test_two_agents_that_add_the_same_id_at_once_overwrite_nothing(tmp_path: Path) -> None:
