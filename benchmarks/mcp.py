@@ -184,7 +184,7 @@ def operations_for(user_id: str) -> list[Operation]:
 
 
 async def measure(data_dir: Path, documents: int, rounds: int, progress: Progress) -> Results:
-    machine, other_work = this_machine(), OtherWork()
+    other_work = OtherWork()
     texts = read_documents(data_dir, documents)
     conversation = read_conversation(data_dir, _TURNS_MIN)
     queries = list(itertools.islice(unseen_queries(data_dir), _QUERIES))
@@ -205,7 +205,7 @@ async def measure(data_dir: Path, documents: int, rounds: int, progress: Progres
                 catalogues = [await _catalogue(service, client) for service, client in ways.sdk.items()]
                 largest = [each async for each in _largest(ways, queries)]
     return Results(
-        machine=msgspec.structs.replace(machine, other_work=other_work.share()),
+        machine=this_machine(other_work),
         documents=documents,
         turns=len(conversation.turns),
         rounds=rounds,
