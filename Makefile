@@ -77,6 +77,11 @@ evals: $(INSTALLED) ## Quality of searches on the golden sets; takes minutes
 	$(BIN)/python -m evals.retrieval
 	$(BIN)/python -m evals.memory
 
+ablations: $(INSTALLED) ## What each part of a search and a recall is worth, on slices of the golden sets; takes half an hour
+	$(BIN)/python -m evals.ablation retrieval
+	$(BIN)/python -m evals.ablation memory
+	$(BIN)/python -m benchmarks.readme --write
+
 # A slice of both golden sets that two cores do in about a minute, against the committed results of an earlier build.
 EVAL_DATA ?= ../shared/data
 EVAL := $(BIN)/python -m diptych eval
@@ -92,7 +97,20 @@ eval-baselines: $(INSTALLED) ## Take the slice's results of this build as the ne
 	$(EVAL_RETRIEVAL) --output evals/baselines/retrieval.json
 	$(EVAL_MEMORY) --output evals/baselines/memory.json
 
+# Every set in full that has a baseline: `make eval-full GATE=output` takes the results as the new ones, and with
+# EVAL_SETS="retrieval/scifact memory/beam-100k" adds sets.
+FULL := evals/baselines/full
+GATE ?= baseline
+EVAL_SETS ?= $(patsubst $(FULL)/%.json,%,$(wildcard $(FULL)/*/*.json))
+
+eval-full: $(INSTALLED) ## Has quality fallen? Whole golden sets against evals/baselines/full; takes long
+	@failed=; for set in $(EVAL_SETS); do \
+	  echo "$$set"; \
+	  $(EVAL) $${set%%/*} --dataset $(EVAL_DATA)/$$set --start --no-latency --$(GATE) $(FULL)/$$set.json || failed="$$failed $$set"; \
+	done; \
+	test -z "$$failed" || { echo "worse, or not measured:$$failed"; exit 1; }
+
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) $(PEERS_VENV) $(OUTSIDE) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help install demo test test-slow outside serve lint bench bench-quick bench-peers-env evals eval-gate eval-baselines clean
+.PHONY: help install demo test test-slow outside serve lint bench bench-quick bench-peers-env evals ablations eval-gate eval-baselines eval-full clean

@@ -1,15 +1,16 @@
 """All benchmarks by one command: `python -m benchmarks list`, `run NAME...`, `quick`, `all`.
 
 Results are written to benchmarks/results, from which the numbers and plots of the README and of docs/EVALUATION.md are made
-(benchmarks/pages.py); quick ones to benchmarks/results/quick, which only shows them.
+(benchmarks/readme.py); quick ones to benchmarks/results/quick, which only shows them.
 """
 
 import sys
 
 import click
 
+from benchmarks.readme import ROOT, write_pages
 from benchmarks.registry import SUITES, suites_named
-from benchmarks.report import table_of
+from benchmarks.report import err, table_of
 from benchmarks.running import read_runs, results_dir, run_suites, table_of_runs
 from diptych.console import command, out
 
@@ -66,6 +67,9 @@ async def run_all(without: tuple[str, ...]) -> None:
 async def _run(names: tuple[str, ...], *, is_quick: bool) -> None:
     runs = await run_suites(suites_named(names), is_quick=is_quick)
     out.print(table_of_runs(runs))
+    if not is_quick:
+        for path in write_pages():
+            err.print(f"written: {path.relative_to(ROOT)}")
     if any(each.ended != "done" for each in runs):
         sys.exit(1)
 

@@ -8,7 +8,6 @@ documents with this backend's queries, and the other way round.
 Not measured: HTTP, chunking, indexing and storing (benchmarks.latency), other models, GPUs.
 """
 
-import math
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +22,7 @@ import numpy as np
 from rich.table import Table
 
 from benchmarks.data import JudgedSet, data_option, read_documents, read_judged, unseen_queries
+from benchmarks.judged_corpus import gain
 from benchmarks.output import Output, output_options
 from benchmarks.report import (
     Machine,
@@ -183,12 +183,8 @@ def mean_ndcg(judged: JudgedSet, documents: Float32Array, queries: Float32Array)
     for query, relevant in zip(queries, judged.relevant, strict=True):
         top = np.argsort(-(documents @ query), kind="stable")[:_TOP]
         best = sorted(relevant.values(), reverse=True)[:_TOP]
-        total += _gain([relevant.get(judged.document_ids[place], 0) for place in top]) / _gain(best)
+        total += gain([relevant.get(judged.document_ids[place], 0) for place in top]) / gain(best)
     return round(total / len(queries), 4)
-
-
-def _gain(grades: Sequence[int]) -> float:
-    return sum(grade / math.log2(rank + 2) for rank, grade in enumerate(grades))
 
 
 def _timed(call: Callable[[], ResultT]) -> tuple[float, ResultT]:

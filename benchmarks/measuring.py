@@ -4,7 +4,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import aiohttp
 from rich.progress import Progress
@@ -12,6 +12,8 @@ from rich.progress import Progress
 from benchmarks.pair import Pair
 from diptych import MemoryClient, RetrievalClient
 from shared.client import ServiceClient
+
+SideT = TypeVar("SideT")
 
 
 @dataclass(slots=True)
@@ -129,3 +131,9 @@ async def interleaved(
                 found.sent.append(sent)
                 found.received.append(received)
     return samples
+
+
+def in_turns(sides: Sequence[SideT], number: int) -> Sequence[SideT]:
+    """For block `number`: all, each first in its turn, so that whoever was first with one block is last with the next."""
+    by = number % len(sides) if sides else 0
+    return [*sides[by:], *sides[:by]]

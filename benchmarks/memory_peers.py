@@ -14,8 +14,8 @@ Not measured: what they do with a language model, many users at once, and larger
 import asyncio
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -27,6 +27,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from benchmarks.data import data_option
+from benchmarks.measuring import in_turns
 from benchmarks.output import Output, output_options
 from benchmarks.pair import running_pair, until_vectors_filled
 from benchmarks.peer_process import PeerFailed, PeerProcess, peers_option, running_peer
@@ -48,7 +49,8 @@ _STORED: Final = {
 _LACKING: Final = {
     "mem0, extraction of facts": "it needs a language model; `infer=False` keeps turns as they are",
     "mem0, search by words and entities": "its encoders (FastEmbed's BM25, spaCy's en_core_web_sm) are fetched when it starts",
-    "Letta, Graphiti, Hindsight, Honcho, cognee": "they need a language model or a database server to keep anything",
+    "Letta, Graphiti, Honcho, cognee": "they need a language model or a database server to keep anything",
+    "Hindsight, MemPalace": "both can do without a language model, and were not tried",
 }
 # Large, since waiting until a block is embedded is coarse: it takes 0.2 s at least, which count.
 _APPEND_BLOCK: Final = 100
@@ -189,6 +191,15 @@ class _Seen:
     settle_s: float = 0.0
     search_ms: list[float] = field(default_factory=list)
     shares: list[float] = field(default_factory=list)
+    failure: str | None = None
+
+    @contextmanager
+    def noting_failure(self) -> Iterator[None]:
+        """The first reason is kept; a process that ended fails again at once, whatever it is asked."""
+        try:
+            yield
+        except PeerFailed as failure:
+            self.failure = self.failure or str(failure)
 
 
 async def measure(
@@ -207,7 +218,8 @@ async def measure(
         seen = {side.name: _Seen() for side in sides}
         await _append_all(sides, talks, seen, progress)
         await _search_all(sides, talks, seen, progress)
-        systems = [await _system(side, seen[side.name]) for side in sides]
+        absent |= {name: each.failure for name, each in seen.items() if each.failure}
+        systems = [await _system(side, seen[side.name]) for side in sides if side.name not in absent]
     return MemoryPeers(
         machine=this_machine(watch),
         talks=len(talks),
@@ -224,29 +236,27 @@ async def _append_all(sides: list[Side], talks: Sequence[Talk], seen: dict[str, 
         (talk, talk.said[at : at + _APPEND_BLOCK]) for talk in talks for at in range(0, len(talk.said), _APPEND_BLOCK)
     ]
     for number, (talk, block) in enumerate(progress.track(blocks, description="appends")):
-        for side in _rotated(sides, number):
-            seen[side.name].append_ms += await side.append(talk, block)
-            started = time.perf_counter()
-            await side.settle()
-            seen[side.name].settle_s += time.perf_counter() - started
+        for side in in_turns(sides, number):
+            with seen[side.name].noting_failure():
+                seen[side.name].append_ms += await side.append(talk, block)
+                started = time.perf_counter()
+                await side.settle()
+                seen[side.name].settle_s += time.perf_counter() - started
 
 
 async def _search_all(sides: list[Side], talks: Sequence[Talk], seen: dict[str, _Seen], progress: Progress) -> None:
     for side in sides:
         for talk in talks:
-            await side.search(talk, [_WARM_UP])
+            with seen[side.name].noting_failure():
+                await side.search(talk, [_WARM_UP])
     blocks = [(talk, talk.asked[at : at + _BLOCK]) for talk in talks for at in range(0, len(talk.asked), _BLOCK)]
     for number, (talk, block) in enumerate(progress.track(blocks, description="questions")):
-        for side in _rotated(sides, number):
-            answers = await side.search(talk, [asked.query for asked in block])
-            for asked, (ms, found) in zip(block, answers, strict=True):
-                seen[side.name].search_ms.append(ms)
-                seen[side.name].shares.append(found_share(found[:_LIMIT], asked))
-
-
-def _rotated(sides: list[Side], by: int) -> list[Side]:
-    by %= len(sides)
-    return sides[by:] + sides[:by]
+        for side in in_turns(sides, number):
+            with seen[side.name].noting_failure():
+                answers = await side.search(talk, [asked.query for asked in block])
+                for asked, (ms, found) in zip(block, answers, strict=True):
+                    seen[side.name].search_ms.append(ms)
+                    seen[side.name].shares.append(found_share(found[:_LIMIT], asked))
 
 
 async def _system(side: Side, seen: _Seen) -> System:

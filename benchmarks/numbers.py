@@ -1,15 +1,23 @@
 """What pages say of the results: each function makes one piece of Markdown, a phrase or a table. Pure, but for reading results."""
 
-from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property
-from pathlib import Path
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
-import msgspec
+from benchmarks.ablation_numbers import ABLATION_NUMBERS
+from benchmarks.measured import Measured, milliseconds, share, table
+from benchmarks.peer_numbers import (
+    memory_peers,
+    memory_peers_absent,
+    memory_peers_machine,
+    memory_peers_versions,
+    memory_peers_what,
+    vector_peers,
+    vector_peers_absent,
+    vector_peers_machine,
+    vector_peers_versions,
+    vector_peers_what,
+)
 
-from shared.errors import SettingsError
-
-_ROOT: Final = Path(__file__).parent.parent
 # Of a span, as the README has it: of what it stands for.
 _SPAN_BUDGET: Final = 0.2
 _LEDGER_KINDS: Final = ("path", "id", "command", "number")
@@ -19,6 +27,24 @@ _LEGS: Final = (
     ("both, reciprocal rank fusion", "rrf"),
     ("**both, as Diptych does by default**", "adaptive"),
 )
+_RESULTS: Final = (
+    "latency",
+    "throughput",
+    "filtered",
+    "million-float32",
+    "ingest",
+    "embedding",
+    "wire",
+    "memory-writes",
+    "memory-scale-100000",
+    "compaction",
+    "forgetting",
+    "forgetting_crashes",
+    "recovery",
+    "soak",
+    "retrieval-peers",
+    "memory-peers",
+)
 _CONTEXTS: Final = ("the user's memory", "the user's memory, all folded")
 _RECALLS: Final = (
     ("BM25 over the turns", "bare BM25"),
@@ -26,64 +52,6 @@ _RECALLS: Final = (
     ("both, reciprocal rank fusion", "bare RRF"),
     ("**recalled by Diptych**", "hybrid"),
 )
-
-
-class Measured:
-    """The committed results, each read when it is asked for."""
-
-    def __init__(self, root: Path = _ROOT) -> None:
-        self._root = root
-        self._read: dict[str, Any] = {}
-
-    def of(self, name: str) -> dict[str, Any]:
-        """Of a benchmark. Raises SettingsError where it was never run."""
-        return self._file(f"benchmarks/results/{name}.json")
-
-    def has(self, name: str) -> bool:
-        return (self._root / f"benchmarks/results/{name}.json").is_file()
-
-    def judged(self, name: str) -> dict[str, dict[str, Any]]:
-        """Of an eval, by set."""
-        return {each["name"]: each for each in self._file(f"evals/results/{name}.json")["sets"]}
-
-    @cached_property
-    def calls(self) -> dict[str, dict[str, Any]]:
-        """Of the search benchmark, by operation; MessagePack."""
-        return {each["operation"]: each for each in self.of("latency")["calls"] if each["encoding"] == "MessagePack"}
-
-    def _file(self, name: str) -> dict[str, Any]:
-        if name not in self._read:
-            path = self._root / name
-            if not path.is_file():
-                raise SettingsError(f"{name} is missing: a page says what it says; run that benchmark first")
-            self._read[name] = msgspec.json.decode(path.read_bytes())
-        found: dict[str, Any] = self._read[name]
-        return found
-
-
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join(f"| {' | '.join(line)} |".replace("|  |", "| |") for line in lines)
-
-
-def share(value: float) -> str:
-    """As `.743`."""
-    return f"{value:.3f}".removeprefix("0")
-
-
-def milliseconds(value: float) -> str:
-    """Two figures that mean something: `1.5`, `12`, `150`."""
-    return f"{value:.1f}" if value < 9.95 else f"{value:,.0f}"
-
-
-def machine_phrase(machine: dict[str, Any]) -> str:
-    """`2 cores of an AMD EPYC, Linux x86_64, Python 3.11.7, commit abc, 2026-11-23; other work took 3 % of the processors`."""
-    other = machine.get("other_work")
-    others = "" if other is None else f"; other work took {other:.0%} of the processors".replace("%", " %")
-    return (
-        f"{machine['cores']} cores of an {machine['cpu']}, {machine['system']}, Python {machine['python']}, "
-        f"commit {machine['commit']}, {machine['date'][:10]}{others}"
-    )
 
 
 def finding_documents(measured: Measured) -> str:
@@ -168,15 +136,150 @@ def rates(measured: Measured) -> str:
     return table(("all at once", "per second"), [(what, f"{number:,.0f}") for what, number in rows])
 
 
-def speeds_machine(measured: Measured) -> str:
-    return machine_phrase(measured.of("latency")["machine"])
+def encodings(measured: Measured) -> str:
+    rows = []
+    for message in measured.of("wire")["messages"]:
+        text, packed = message["encoded"]
+        rows.append(
+            (
+                message["what"],
+                *(f"{each['bytes']:,}" for each in (text, packed)),
+                f"{packed['bytes'] / text['bytes']:.2f}",
+                *(f"{each['encode_us']['p50']:,.0f}" for each in (text, packed)),
+                *(f"{each['decode_us']['p50']:,.0f}" for each in (text, packed)),
+            )
+        )
+    titles = (
+        "",
+        "JSON bytes",
+        "MessagePack",
+        "of JSON",
+        "JSON encode µs",
+        "MessagePack",
+        "JSON decode µs",
+        "MessagePack",
+    )
+    return table(titles, rows)
+
+
+def filters(measured: Measured) -> str:
+    found = measured.of("filtered")
+    names = {"none": "no filter", "known": "a filter asked for before", "new": "a new filter"}
+    rows = [
+        (
+            case["mode"],
+            names[case["filter"]],
+            case["keeps"],
+            *(milliseconds(case[each]) for each in ("p50", "p95")),
+            "" if case["recall"] is None else share(case["recall"]),
+        )
+        for case in found["cases"]
+        if case["filter"] != "known"
+    ]
+    return table(("search", "with", "keeps", "p50 ms", "p95 ms", "recall@10"), rows)
+
+
+def filters_what(measured: Measured) -> str:
+    return f"{measured.of('filtered')['chunks']:,} chunks"
+
+
+def crashes(measured: Measured) -> str:
+    """Kills, and what was wrong after them."""
+    rows = []
+    for name, what in (("recovery", "both services"), ("forgetting_crashes", "memory, while it forgets")):
+        rounds = measured.of(name)["rounds"]
+        wrong = sum(len(each[kind]) for each in rounds for kind in ("lost", "back", "torn", "findings") if kind in each)
+        # The last life is not killed: it looks at everything.
+        rows.append((what, str(len(rounds) - 1), str(wrong)))
+    return table(("SIGKILL of", "times", "acknowledged and lost, or back, or half there"), rows)
+
+
+def endurance(measured: Measured) -> str:
+    found = measured.of("soak")
+    return (
+        f"{found['minutes']:g} minutes at full load: {found['documents_written']:,} documents written, {found['searches']:,} searches, "
+        f"{len(found['errors'])} errors, {len(found['differences'])} differences, {len(found['findings'])} findings of `check`"
+    )
+
+
+def backends(measured: Measured) -> str:
+    rows = [
+        (
+            each["backend"],
+            f"{each['documents_per_s']:.0f}",
+            f"{each['times_reference']:.1f}",
+            milliseconds(each["query_ms"]),
+        )
+        for each in measured.of("embedding")["speed"]
+    ]
+    return table(("backend", "documents/s", "times torch", "one query ms"), rows)
+
+
+def million(measured: Measured) -> str:
+    found = measured.of("million-float32")
+    rows = [
+        (
+            f"{100 * each['keeps']:g} %",
+            each["plan"].replace("_", " "),
+            share(each["recall_at_10"]),
+            *(milliseconds(each["ms"][part]) for part in ("p50", "p95", "p99")),
+        )
+        for each in found["searches"]
+    ]
+    return table(("keeps", "plan", "recall@10", "p50 ms", "p95 ms", "p99 ms"), rows)
+
+
+def million_around(measured: Measured) -> str:
+    found = measured.of("million-float32")
+    return (
+        f"taken in {found['take_in_s']:.0f} s, lists built in {found['build_s']:.0f} s (searches meanwhile: p95 "
+        f"{milliseconds(found['beside_build_ms']['p95'])} ms), {found['resident_mib']:,} MiB resident, first answer after a restart "
+        f"{found['restart_to_first_answer_s']:.1f} s"
+    )
+
+
+def machines(measured: Measured) -> str:
+    """Where and when each was measured, since not all are measured again at once."""
+    rows = []
+    for name in _RESULTS:
+        machine = measured.of(name)["machine"]
+        other = machine.get("other_work")
+        rows.append(
+            (
+                f"[{name}](../benchmarks/results/{name}.json)",
+                machine["date"][:10],
+                machine["commit"],
+                f"{machine['cores']} cores, {machine['cpu']}",
+                "unknown" if other is None else f"{100 * other:.0f} %",
+            )
+        )
+    return table(("results", "taken", "commit", "machine", "other work meanwhile"), rows)
 
 
 NUMBERS: Final[dict[str, Callable[[Measured], str]]] = {
+    **ABLATION_NUMBERS,
+    "backends": backends,
+    "crashes": crashes,
+    "encodings": encodings,
+    "endurance": endurance,
+    "filters": filters,
+    "filters-what": filters_what,
     "finding-documents": finding_documents,
     "finding-turns": finding_turns,
     "kept-in-spans": kept_in_spans,
+    "machines": machines,
+    "memory-peers": memory_peers,
+    "memory-peers-absent": memory_peers_absent,
+    "memory-peers-machine": memory_peers_machine,
+    "memory-peers-versions": memory_peers_versions,
+    "memory-peers-what": memory_peers_what,
+    "million": million,
+    "million-around": million_around,
     "rates": rates,
     "speeds": speeds,
-    "speeds-machine": speeds_machine,
+    "vector-peers": vector_peers,
+    "vector-peers-absent": vector_peers_absent,
+    "vector-peers-machine": vector_peers_machine,
+    "vector-peers-versions": vector_peers_versions,
+    "vector-peers-what": vector_peers_what,
 }

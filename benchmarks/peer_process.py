@@ -25,6 +25,8 @@ _ENVIRONMENT: Final = {
     "ANONYMIZED_TELEMETRY": "false",
     "MEM0_TELEMETRY": "false",
     "DO_NOT_TRACK": "1",
+    # Two threads that share two cores with a server wait for each other: torch then takes ten times as long for a sentence.
+    "OMP_NUM_THREADS": "1",
 }
 
 
@@ -69,6 +71,8 @@ class PeerProcess:
             async with asyncio.timeout(timeout_s):
                 line = await reader.readline()
         except TimeoutError as error:
+            # Its late answer would be taken for that to another question.
+            self._process.kill()
             raise PeerFailed(f"{what} took longer than {timeout_s:g} s") from error
         except ConnectionError as error:
             raise PeerFailed(self._complaint()) from error

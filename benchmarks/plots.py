@@ -13,7 +13,7 @@ import msgspec
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.numbers import Measured
+from benchmarks.measured import Measured
 
 PLOTS_DIR: Final = Path(__file__).parent.parent / "docs" / "plots"
 # Readable on a light and on a dark page: GitHub shows both.
@@ -25,6 +25,7 @@ _STYLE: Final[dict[Any, Any]] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
+    "axes.grid.axis": "y",
     "grid.color": "#dddddd",
     "axes.axisbelow": True,
 }
@@ -84,6 +85,7 @@ def _paint_kept(axes: Axes, numbers: dict[str, list[tuple[float, float]]]) -> No
     for index, (kind, points) in enumerate(numbers.items()):
         color = _OURS if index == 0 else _OTHERS[index % len(_OTHERS)]
         axes.plot([100 * x for x, _ in points], [100 * y for _, y in points], marker="o", label=f"{kind}s", color=color)
+    axes.set_xticks([100 * x for x, _ in next(iter(numbers.values()))])
     axes.set_xlabel("tokens of a span, % of the turns that it stands for")
     axes.set_ylabel("kept word for word, %")
     axes.set_ylim(0, 103)
@@ -104,6 +106,7 @@ def _paint_filters(axes: Axes, numbers: list[tuple[float, float, float, float]])
     for place, (_, _, p95, recall) in zip(places, numbers, strict=True):
         axes.annotate(f"recall {recall:.3f}", (place, p95), ha="center", va="bottom", fontsize=8.5)
     axes.set_xticks(list(places), [f"{100 * keeps:g} %" for keeps, *_ in numbers])
+    axes.margins(y=0.12)
     axes.set_xlabel("of a million vectors, the filter keeps")
     axes.set_ylabel("ms")
     axes.legend(frameon=False)
@@ -133,10 +136,61 @@ def _paint_quality(axes: Axes, numbers: dict[str, list[float]]) -> None:
     axes.set_xticks([place + 0.4 - width / 2 for place in range(3)], ["scifact", "cranfield", "cosqa"])
     axes.set_ylabel("nDCG@10")
     axes.set_ylim(0, 0.9)
-    axes.legend(frameon=False, ncols=4, loc="upper center", fontsize=8.5)
+    axes.legend(frameon=False, ncols=4, loc="upper center", fontsize=8, columnspacing=1.2)
+
+
+def _vector_peers(measured: Measured) -> list[tuple[str, str, float, float]]:
+    """Name, way, milliseconds, nDCG@10."""
+    return [
+        (system["name"], way, each["ms"]["p50"], each["ndcg_at_10"])
+        for system in measured.of("retrieval-peers")["systems"]
+        for way, each in system["ways"].items()
+    ]
+
+
+def _paint_vector_peers(axes: Axes, numbers: list[tuple[str, str, float, float]]) -> None:
+    markers = {"dense": "o", "hybrid": "D"}
+    names = list(dict.fromkeys(name for name, *_ in numbers))
+    colors = dict(zip(names, (_OURS, *_OTHERS[1:]), strict=False))
+    for name, way, ms, ndcg in numbers:
+        axes.scatter(ms, ndcg, marker=markers[way], color=colors[name], s=50, label=f"{name}, {way}")
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.margins(0.1, 0.15)
+    axes.set_xlabel("ms of one search, p50 (log); further left is faster")
+    axes.set_ylabel("nDCG@10")
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+def _memory_peers(measured: Measured) -> list[tuple[str, float, float, float, float]]:
+    """Name, milliseconds of an append and of a search, share and any at 10."""
+    return [
+        (each["name"], each["append_ms"]["p50"], each["search_ms"]["p50"], each["share_at_10"], each["any_at_10"])
+        for each in measured.of("memory-peers")["systems"]
+    ]
+
+
+def _paint_memory_peers(axes: Axes, numbers: list[tuple[str, float, float, float, float]]) -> None:
+    for index, (name, append_ms, search_ms, at_10, any_at_10) in enumerate(numbers):
+        color = _OURS if index == 0 else _OTHERS[index]
+        for place, value in ((0, at_10), (1, any_at_10)):
+            bars = axes.bar(place + 0.28 * (index - 1), value, 0.26, color=color, label=name if place == 0 else None)
+            axes.bar_label(bars, fmt=lambda shown: f"{shown:.3f}".removeprefix("0"), fontsize=8.5)
+        axes.annotate(
+            f"{name}: append {append_ms:.1f} ms, search {search_ms:.1f} ms",
+            (1.5, 0.9 - 0.12 * index),
+            fontsize=8.5,
+            color=color,
+            backgroundcolor="white",
+        )
+    axes.set_xticks([0, 1], ["share of the turns\nthat answer, in ten", "any of them\nin ten"])
+    axes.set_xlim(-0.5, 3.4)
+    axes.set_ylim(0, 1.05)
 
 
 PLOTS: Final = {
+    "vector-peers": Plot(_vector_peers, _paint_vector_peers, "Vector databases: what is found, and how fast"),
+    "memory-peers": Plot(_memory_peers, _paint_memory_peers, "Memories of agents: what is found"),
     "quality": Plot(_quality, _paint_quality, "Each leg alone and fused: documents found"),
     "kept-in-spans": Plot(_kept_by_budget, _paint_kept, "What compaction keeps, by the size of a span"),
     "filters-million": Plot(_filters, _paint_filters, "Dense search in a million vectors, by what a filter keeps"),

@@ -12,14 +12,15 @@ from typing import Final
 
 import click
 
-from benchmarks.numbers import NUMBERS, Measured
+from benchmarks.measured import Measured
+from benchmarks.numbers import NUMBERS
 from benchmarks.plots import PLOTS, PLOTS_DIR, draw
 from benchmarks.report import err
 from diptych.console import command
 from shared.errors import SettingsError
 
 ROOT: Final = Path(__file__).parent.parent
-PAGES: Final = ("README.md", "docs/EVALUATION.md")
+PAGES: Final = ("README.md", "docs/EVALUATION.md", "docs/ABLATIONS.md")
 _MARKED: Final = re.compile(r"<!-- numbers: ([\w-]+) -->(.*?)<!-- end -->", re.DOTALL)
 
 

@@ -40,30 +40,39 @@ def store(
 ) -> None:
     """Makes `retrieval.db` in `directory`, and the collection in it. Chunks get ids from 1 in order. `on_stored` hears of
     chunks as they are stored. Blocking."""
-    asyncio.run(_store(directory, collection, model, documents, on_stored))
+    named = ((collection, given) for given in documents)
+    asyncio.run(_store(directory, model, named, on_stored))
+
+
+def store_collections(
+    directory: Path, model: str, documents: Iterable[tuple[str, Given]], on_stored: Callable[[int], object]
+) -> None:
+    """As `store`, for documents of many collections, each with the name of its own."""
+    asyncio.run(_store(directory, model, documents, on_stored))
 
 
 async def _store(
-    directory: Path, collection: str, model: str, documents: Iterable[Given], on_stored: Callable[[int], object]
+    directory: Path, model: str, documents: Iterable[tuple[str, Given]], on_stored: Callable[[int], object]
 ) -> None:
     database = Database.open(directory / "retrieval.db", migrations, readers=1)
     try:
-        row = await database.write(
-            lambda connection: put_collection(connection, "default", collection, CollectionSpec(), model)
-        )
         for some in _units(documents):
 
-            def unit(connection: sqlite3.Connection, some: list[Given] = some) -> None:
-                for given in some:
-                    _commit(connection, row, model, given)
+            def unit(connection: sqlite3.Connection, some: list[tuple[str, Given]] = some) -> None:
+                rows = {
+                    name: put_collection(connection, "default", name, CollectionSpec(), model)
+                    for name in dict.fromkeys(name for name, _ in some)
+                }
+                for name, given in some:
+                    _commit(connection, rows[name], model, given)
 
             await database.write(unit)
-            on_stored(sum(len(given.texts) for given in some))
+            on_stored(sum(len(given.texts) for _, given in some))
     finally:
         await asyncio.to_thread(database.close)
 
 
-def _units(documents: Iterable[Given]) -> Iterator[list[Given]]:
+def _units(documents: Iterable[tuple[str, Given]]) -> Iterator[list[tuple[str, Given]]]:
     left = iter(documents)
     while some := list(islice(left, _DOCUMENTS_PER_UNIT)):
         yield some

@@ -57,7 +57,7 @@ def read_talks(data_dir: Path, talks: int, turns_max: int, questions_max: int) -
         if evidence:
             questions.setdefault(record["conv_id"], []).append(Asked(record["question"], evidence))
     found = [
-        _cut(user, turns, questions.get(user, []), turns_max, questions_max)
+        cut(user, turns, questions.get(user, []), turns_max=turns_max, questions_max=questions_max)
         for user, turns in islice(said.items(), talks)
     ]
     if not all(each.asked for each in found):
@@ -70,7 +70,8 @@ def _said(record: dict[str, Any]) -> Said:
     return Said(record["session_id"], record["turn_id"], record["speaker"], record["text"], at)
 
 
-def _cut(user: str, turns: list[Said], questions: list[Asked], turns_max: int, questions_max: int) -> Talk:
+def cut(user: str, turns: list[Said], questions: list[Asked], *, turns_max: int, questions_max: int) -> Talk:
+    """The first turns, and questions that they answer, spread over all of these."""
     kept = turns[:turns_max]
     known = {each.turn for each in kept}
     answerable = [each for each in questions if each.evidence <= known]

@@ -19,6 +19,7 @@ from diptych.commands.keys import keys
 from diptych.commands.mcp import mcp
 from diptych.commands.memories import context, recall, remember
 from diptych.commands.models import flip, reindex
+from diptych.commands.retention import retention
 from diptych.commands.search import search
 from diptych.commands.services import memory, retrieval, up
 from diptych.commands.transfer import export_memory, import_memory
@@ -87,6 +88,7 @@ for command in (
     import_memory,
     forget,
     audit,
+    retention,
     facts,
     feedback,
     jobs,

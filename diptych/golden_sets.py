@@ -7,6 +7,7 @@ in another session. The files of a set appear together, when all of it is writte
 """
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,6 +25,8 @@ from shared.retrieval_messages import Document
 _PAGE: Final = 1000
 # Documents read at once: enough to hide the round trip, and no burden to a service that others use.
 _READ_AT_ONCE: Final = 8
+# Two of them fit into one id, with something before them.
+_NAME_MAX: Final = 100
 _HEADER: Final = "query-id\tcorpus-id\tscore\n"
 
 # Told of every document or turn.
@@ -147,14 +150,16 @@ def _query_line(asked: SearchFeedback) -> dict[str, Any]:
 def _conversation(asked: RecallFeedback) -> str:
     """Whose memory it is: prefixed, because a user, a session and an agent may have the same name."""
     if asked.user_id is not None:
-        return f"user:{asked.user_id}"
-    return f"session:{asked.session_id}" if asked.session_id is not None else f"agent:{asked.agent_id}"
+        return f"user:{_fitting(asked.user_id)}"
+    if asked.session_id is not None:
+        return f"session:{_fitting(asked.session_id)}"
+    return f"agent:{_fitting(asked.agent_id or '')}"
 
 
 def _turn_line(conversation: str, session_id: str, turn: Turn) -> dict[str, Any]:
     return {
         "conv_id": conversation,
-        "session_id": session_id,
+        "session_id": _fitting(session_id),
         "turn_id": _turn_name(session_id, turn.seq),
         "speaker": turn.name or turn.role,
         "role": turn.role,
@@ -177,14 +182,19 @@ def _question_line(
         "evidence_turns": list(right),
         "grades": right,
         "wrong_turns": [name for name, grade in evidence.items() if not grade and name in known],
-        "session_id": asked.session_id,
+        "session_id": None if asked.session_id is None else _fitting(asked.session_id),
         "as_of": asked.as_of,
         "comment": asked.comment,
     }
 
 
 def _turn_name(session_id: str, seq: int) -> str:
-    return f"{session_id}#{seq}"
+    return f"{_fitting(session_id)}#{seq}"
+
+
+def _fitting(name: str) -> str:
+    """Or a digest of it: who evaluates the set makes ids of its names, of 256 characters at most, and puts others before them."""
+    return name if len(name) <= _NAME_MAX else hashlib.sha256(name.encode()).hexdigest()
 
 
 async def _evidence(client: MemoryClient, asked: RecallFeedback) -> dict[str, int]:

@@ -19,10 +19,11 @@ from typing import Final
 
 import click
 import msgspec
-from rouge_score.rouge_scorer import RougeScorer
 
 from benchmarks.data import data_option, read_records
 from benchmarks.report import Machine, as_json, err, print_results, table_of, this_machine
+from diptych.evaluation.dialogues import read_dialogues as read_golden
+from diptych.evaluation.kept import rouge_scores
 from diptych.evaluation.statistics import Interval as Mean
 from diptych.evaluation.statistics import paired
 from evals.summarizers import Summarizer, summarizers
@@ -37,7 +38,8 @@ _SHARES: Final = (0.2, 0.35)
 _SPAN_SHARE: Final = 0.2
 # As much as is folded at once by default.
 _FOLDED_TOKENS: Final = 4000
-_ROUGES: Final = ("rouge1", "rouge2", "rougeL")
+# As they are called in the results, and by the package.
+_ROUGES: Final = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L"}
 _CONVERSATIONS: Final = ("locomo", "beam-100k")
 # The wire's moment does not matter to any of the ways.
 _MOMENT: Final = datetime(2024, 1, 1, tzinfo=UTC)
@@ -96,12 +98,11 @@ class Question:
 
 def read_dialogues(data_dir: Path, limit: int | None = None) -> list[Dialogue]:
     """Every second one: the others were for tuning. Raises SettingsError where the set is missing."""
-    found = []
-    for record in read_records(data_dir, "summaries/dialogsum.dev.jsonl")[1::2][:limit]:
-        turns = [turn.partition(":") for turn in record["dialogue"].split("\n")]
-        lines = [_line(seq, "user", speaker, text.strip()) for seq, (speaker, _, text) in enumerate(turns, start=1)]
-        found.append(Dialogue(lines, record["summary"]))
-    return found
+    found = read_golden(data_dir / "summaries" / "dialogsum.dev.jsonl").dialogues[1::2][:limit]
+    return [
+        Dialogue([_line(seq, "user", *turn) for seq, turn in enumerate(each.turns, start=1)], each.reference)
+        for each in found
+    ]
 
 
 def read_conversations(data_dir: Path, name: str, limit: int | None = None) -> tuple[list[list[Line]], list[Question]]:
@@ -132,15 +133,14 @@ def read_conversations(data_dir: Path, name: str, limit: int | None = None) -> t
 
 
 def rouge(dialogues: Sequence[Dialogue], ways: dict[str, Summarizer]) -> list[Rouge]:
-    scorer = RougeScorer(list(_ROUGES), use_stemmer=True)
     rows = []
     for share in _SHARES:
         scored = {
-            name: [scorer.score(each.reference, way(each.lines, int(share * each.tokens))) for each in dialogues]
+            name: [rouge_scores(each.reference, way(each.lines, int(share * each.tokens))) for each in dialogues]
             for name, way in ways.items()
         }
         values = {
-            name: {kind: [score[kind].fmeasure for score in scores] for kind in _ROUGES}
+            name: {kind: [score[metric] for score in scores] for kind, metric in _ROUGES.items()}
             for name, scores in scored.items()
         }
         ours = values[next(iter(ways))]
@@ -149,8 +149,10 @@ def rouge(dialogues: Sequence[Dialogue], ways: dict[str, Summarizer]) -> list[Ro
                 way=name,
                 share=share,
                 scores={kind: _mean(values[name][kind]) for kind in _ROUGES},
-                recall_1=_mean([score["rouge1"].recall for score in scored[name]]),
-                against={kind: _interval(paired(ours[kind], values[name][kind]).difference) for kind in _ROUGES[:2]},
+                recall_1=_mean([score["recall-1"] for score in scored[name]]),
+                against={
+                    kind: _interval(paired(ours[kind], values[name][kind]).difference) for kind in ("rouge1", "rouge2")
+                },
             )
             for name in ways
         ]
@@ -235,7 +237,7 @@ def show(results: Results) -> None:
     columns = ["way", "tokens", "ROUGE-1", "ROUGE-2", "ROUGE-L", "recall-1", "ours better by, R-1", "by, R-2"]
     rows = [
         [row.way, f"{row.share:.0%}", *(f"{row.scores[kind]:.3f}" for kind in _ROUGES), f"{row.recall_1:.3f}"]
-        + [_shown(row.against[kind]) for kind in _ROUGES[:2]]
+        + [_shown(row.against[kind]) for kind in ("rouge1", "rouge2")]
         for row in results.rouge
     ]
     tables = {f"{results.dialogues} dialogues, against their reference summaries": table_of(columns, rows)}

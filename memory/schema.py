@@ -46,6 +46,11 @@ def m006_feedback(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations()
+def m007_overfull_sessions(db: Database) -> None:
+    db.execute(_OVERFULL_SESSIONS)
+
+
 _INITIAL = (
     """
     CREATE TABLE sessions (
@@ -208,3 +213,10 @@ _FEEDBACK = (
     "CREATE INDEX judgments_by_turn ON judgments (turn)",
     "CREATE INDEX judgments_by_fact ON judgments (fact)",
 )
+
+# The compactor looks for these after every append beyond a policy, among all sessions there are. Its query says it in the
+# same words, which is how SQLite knows that the index answers it.
+_OVERFULL_SESSIONS = """
+    CREATE INDEX sessions_overfull ON sessions (json_extract(policy, '$.summarizer'), id)
+    WHERE tail_tokens > json_extract(policy, '$.tail_tokens_max')
+"""

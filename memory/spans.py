@@ -31,6 +31,11 @@ _SPAN: Final = (
     "p.id, p.span_id, s.session_id, p.level, p.first_seq, p.last_seq, p.text, p.ledger, p.tokens, p.source_tokens, "
     "p.summarizer, p.created_at, (SELECT above.span_id FROM spans above WHERE above.id = p.parent), p.since, p.until"
 )
+# By the index `sessions_overfull`, so that it costs nothing in the number of sessions.
+OVERFULL: Final = (
+    f"SELECT {SESSION_COLUMNS} FROM sessions WHERE json_extract(policy, '$.summarizer') = ? AND id > ? "
+    "AND tail_tokens > json_extract(policy, '$.tail_tokens_max') ORDER BY id LIMIT ?"
+)
 _JOINED: Final = "FROM spans p JOIN sessions s ON s.id = p.session"
 
 
@@ -90,15 +95,7 @@ class Spans:
     async def overfull(self, summarizer: Summarizer, *, after: int, limit: int) -> list[SessionRow]:
         """Sessions whose tail has outgrown their policy, by key."""
         return await self._database.read(
-            lambda connection: [
-                session_row(row)
-                for row in connection.execute(
-                    f"SELECT {SESSION_COLUMNS} FROM sessions WHERE id > ? "
-                    "AND tail_tokens > json_extract(policy, '$.tail_tokens_max') "
-                    "AND json_extract(policy, '$.summarizer') = ? ORDER BY id LIMIT ?",
-                    (after, summarizer, limit),
-                )
-            ]
+            lambda connection: [session_row(row) for row in connection.execute(OVERFULL, (summarizer, after, limit))]
         )
 
     async def source(self, session: int, piece: Piece) -> Source:

@@ -128,10 +128,9 @@ def collection_row(row: _Row) -> CollectionRow:
 
 
 def describe(connection: sqlite3.Connection, row: CollectionRow) -> Collection:
+    # Nothing of a collection that has gone since its row was read.
     documents, chunks = connection.execute(
-        "SELECT (SELECT count(*) FROM documents WHERE collection_id = :id), "
-        "(SELECT count(*) FROM chunks WHERE collection_id = :id)",
-        {"id": row.id},
+        "SELECT coalesce(max(documents), 0), coalesce(max(chunks), 0) FROM collections WHERE id = ?", (row.id,)
     ).fetchone()
     return Collection(
         name=row.name,

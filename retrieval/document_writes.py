@@ -66,6 +66,7 @@ def commit_document(
         )
     # One thread writes, so the ids of these chunks are consecutive.
     chunks = len(prepared.pieces)
+    _count(connection, item.collection.id, documents=1, chunks=chunks)
     place = (document, 0 if chunk_id is None else chunk_id - chunks + 1, chunks)
     connection.executemany(
         "INSERT OR IGNORE INTO fields (collection_id, path, kind, is_element, value, document, first_chunk, chunks) "
@@ -151,9 +152,19 @@ def delete_documents(
 
 def _remove_document(connection: sqlite3.Connection, collection_id: int, document_id: str) -> int:
     key = (collection_id, document_id)
-    connection.execute(
+    chunks = connection.execute(
         "INSERT INTO ops (collection_id, kind, chunk_id) SELECT collection_id, 'remove', id FROM chunks "
         "WHERE document = (SELECT id FROM documents WHERE collection_id = ? AND document_id = ?)",
         key,
+    ).rowcount
+    removed = connection.execute("DELETE FROM documents WHERE collection_id = ? AND document_id = ?", key).rowcount
+    if removed:
+        _count(connection, collection_id, documents=-removed, chunks=-chunks)
+    return removed
+
+
+def _count(connection: sqlite3.Connection, collection_id: int, *, documents: int, chunks: int) -> None:
+    connection.execute(
+        "UPDATE collections SET documents = documents + ?, chunks = chunks + ? WHERE id = ?",
+        (documents, chunks, collection_id),
     )
-    return connection.execute("DELETE FROM documents WHERE collection_id = ? AND document_id = ?", key).rowcount

@@ -93,6 +93,12 @@ class History:
             found += [
                 f"the chunks of document {row[0]} have no consecutive ids, as filters need them" for row in scattered
             ]
+            miscounted = connection.execute(
+                "SELECT tenant, name FROM collections n WHERE "
+                "(documents, chunks) <> ((SELECT count(*) FROM documents WHERE collection_id = n.id), "
+                "(SELECT count(*) FROM chunks WHERE collection_id = n.id))"
+            )
+            found += [f"the counts of collection {row[0]}/{row[1]} are not those of its rows" for row in miscounted]
             return found + [f"chunk {row[0]} is missing from ops" for row in unheard]
 
         return await self._database.read(unit)

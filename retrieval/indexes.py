@@ -2,8 +2,9 @@
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -55,6 +56,9 @@ class CollectionIndexes:
         self.advanced = asyncio.Condition()
         self.applying = asyncio.Lock()
         self.behind = asyncio.Event()
+        # Set while somebody waits for what is behind.
+        self.awaited = asyncio.Event()
+        self.waiters = 0
         self.users = 0
         self.pins = 0
         self.used_at = 0.0
@@ -77,6 +81,18 @@ class CollectionIndexes:
         if self.pins:
             return 0
         return min(self.lexical.sequence, *(leg.durable_sequence for leg in self.legs.values()))
+
+    @contextmanager
+    def waited_for(self) -> Iterator[None]:
+        """Changes are taken in at once, not some together."""
+        self.waiters += 1
+        self.awaited.set()
+        try:
+            yield
+        finally:
+            self.waiters -= 1
+            if not self.waiters:
+                self.awaited.clear()
 
     async def announce(self) -> None:
         async with self.advanced:
@@ -145,6 +161,7 @@ class CatchingUp:
             page = await self._listings.texts(row.id, after=after, limit=_CHANGES_PER_STEP)
             is_last = len(page.added) < _CHANGES_PER_STEP
             if page.added or sequence:
+                # Nothing is committed before the last page, which makes fewer and larger segments.
                 await run_in(self._threads, lexical.apply, TextChanges(sequence if is_last else 0, page.added, []))
             if is_last:
                 return

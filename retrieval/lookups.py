@@ -1,4 +1,5 @@
-"""What agents need to know before they ask: where a document of some id is, and which fields a collection's metadata has.
+"""What agents need to know before they ask: which names there are, where a document of some id is, and which fields the
+metadata of a collection has.
 
 Each look is a few seeks in an index, whatever the size of the collections.
 """
@@ -30,7 +31,7 @@ class Fields:
 
     collection: str
     fields: tuple[Field, ...]
-    is_all: bool
+    is_all: bool = True
 
 
 def find_holders(connection: sqlite3.Connection, tenant: str, document_ids: Iterable[str]) -> dict[str, list[str]]:
@@ -47,11 +48,38 @@ def find_holders(connection: sqlite3.Connection, tenant: str, document_ids: Iter
     return holders
 
 
+def find_names(connection: sqlite3.Connection, tenant: str, *, prefix: str, limit: int) -> list[str]:
+    """Of the tenant's collections, in order, without what it costs to count what is in them."""
+    rows = connection.execute(
+        "SELECT name FROM collections WHERE tenant = ? AND name >= ? ORDER BY name LIMIT ?", (tenant, prefix, limit)
+    )
+    # Names that begin with the prefix come first and follow each other.
+    return [name for (name,) in rows if name.startswith(prefix)]
+
+
+def find_ids(connection: sqlite3.Connection, collection_id: int, *, prefix: str, limit: int) -> list[str]:
+    """As `find_names`, of a collection's documents."""
+    rows = connection.execute(
+        "SELECT document_id FROM documents WHERE collection_id = ? AND document_id >= ? ORDER BY document_id LIMIT ?",
+        (collection_id, prefix, limit),
+    )
+    return [document_id for (document_id,) in rows if document_id.startswith(prefix)]
+
+
 def find_fields(
-    connection: sqlite3.Connection, collections: Sequence[tuple[int, str]], *, fields_max: int
+    connection: sqlite3.Connection,
+    collections: Sequence[tuple[int, str]],
+    *,
+    only: Sequence[str] | None,
+    fields_max: int,
 ) -> list[Fields]:
-    """Of each collection, given by id and name."""
-    return [_fields_of(connection, *each, fields_max) for each in collections]
+    """Of each collection, given by id and name: `only` these fields, as far as it has them, or the first ones."""
+    if only is None:
+        return [_fields_of(connection, *each, fields_max) for each in collections]
+    return [
+        Fields(name, tuple(field for path in only if (field := _field(connection, collection_id, path)).kinds))
+        for collection_id, name in collections
+    ]
 
 
 def _fields_of(connection: sqlite3.Connection, collection_id: int, name: str, fields_max: int) -> Fields:
@@ -62,11 +90,15 @@ def _fields_of(connection: sqlite3.Connection, collection_id: int, name: str, fi
             "SELECT path FROM fields WHERE collection_id = ? AND path > ? ORDER BY path LIMIT 1", (collection_id, path)
         ).fetchone()
         if following is None:
-            return Fields(name, tuple(found), is_all=True)
+            return Fields(name, tuple(found))
         if len(found) == fields_max:
             return Fields(name, tuple(found), is_all=False)
         path = following[0]
-        found.append(Field(path, *(_kinds(connection, collection_id, path, is_element=each) for each in (False, True))))
+        found.append(_field(connection, collection_id, path))
+
+
+def _field(connection: sqlite3.Connection, collection_id: int, path: str) -> Field:
+    return Field(path, *(_kinds(connection, collection_id, path, is_element=each) for each in (False, True)))
 
 
 def _kinds(connection: sqlite3.Connection, collection_id: int, path: str, *, is_element: bool) -> tuple[Kind, ...]:

@@ -14,14 +14,14 @@ import shutil
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 import structlog
 
-from retrieval import dense_files
+from retrieval import dense_files, freed_memory
 from retrieval.checking import differences
 from retrieval.dense import DenseIndex
 from retrieval.history import History
@@ -49,6 +49,9 @@ log = structlog.get_logger()
 
 # A projection that could not take a change tries again; the truth is safe meanwhile.
 _RETRY_S: Final = 1.0
+# Documents of a running job that nobody waits for are taken in together, as a commit of the lexical index costs 15 ms of processor
+# time however little is in it. A job has ended, and a request that waits is answered, when what they wrote can be found.
+_GATHER_S: Final = 1.0
 # Opening reads files and the database; more at once only wait for each other.
 _OPENING_MAX: Final = 8
 # How many collections one search holds open at a time.
@@ -101,7 +104,7 @@ class Projections:
         task = self._open.get(row.id)
         if task is None or _has_failed(task):
             task = self._open[row.id] = asyncio.create_task(self._open_indexes(row), name=f"open-{row.id}")
-        indexes = await asyncio.shield(task)
+        indexes = task.result() if task.done() else await asyncio.shield(task)
         indexes.used_at = time.monotonic()
         return indexes
 
@@ -129,7 +132,8 @@ class Projections:
             async with AsyncExitStack() as stack:
                 some = rows[start : start + COLLECTIONS_PER_SLICE]
                 # Opened side by side; what could not be is tried again below, and raises there.
-                await asyncio.gather(*(self.of(row) for row in some), return_exceptions=True)
+                closed = [row for row in some if row.id not in self._open]
+                await asyncio.gather(*(self.of(row) for row in closed), return_exceptions=True)
                 held = []
                 for row in some:
                     try:
@@ -148,8 +152,9 @@ class Projections:
         async with self.using(row) as indexes:
             sequence = await self._history.sequence(row.id)
             indexes.behind.set()
-            async with indexes.advanced:
-                await indexes.advanced.wait_for(lambda: indexes.sequence >= sequence or indexes.is_dropped)
+            with indexes.waited_for():
+                async with indexes.advanced:
+                    await indexes.advanced.wait_for(lambda: indexes.sequence >= sequence or indexes.is_dropped)
             if indexes.is_dropped:
                 raise NotFound(f"collection {row.name!r} was deleted meanwhile")
 
@@ -270,24 +275,27 @@ class Projections:
 
         await asyncio.to_thread(unit)
 
-    async def close_unused(self, *, now: float) -> None:
-        """Closes what nobody has used for `collection_idle_s`, and the longest unused beyond `open_collections_max`."""
+    async def close_unused(self, *, now: float) -> int:
+        """Closes what nobody has used for `collection_idle_s`, and the longest unused beyond `open_collections_max`. How many."""
         opened = [task.result() for task in self._open.values() if task.done() and not _has_failed(task)]
         opened.sort(key=lambda indexes: indexes.used_at)
         surplus = len(opened) - self._settings.open_collections_max
+        closed = 0
         for place, indexes in enumerate(opened):
             is_idle = now - indexes.used_at > self._settings.collection_idle_s
             if indexes.users == 0 and (is_idle or place < surplus):
-                await self._close_one(indexes)
+                closed += await self._close_one(indexes)
+        return closed
 
-    async def _close_one(self, indexes: CollectionIndexes) -> None:
+    async def _close_one(self, indexes: CollectionIndexes) -> bool:
         await self._settle(indexes)
         async with indexes.applying:
             # Somebody may have come since. Between this look and taking it away nobody can.
             if indexes.users or indexes.behind.is_set() or not self._holds(indexes):
-                return
+                return False
             del self._open[indexes.row.id]
             await self._stop_following(indexes.row.id)
+            return True
 
     async def _drop_opened(self, indexes: CollectionIndexes) -> None:
         async with indexes.applying:
@@ -406,10 +414,14 @@ class Projections:
     async def _follow(self, indexes: CollectionIndexes) -> None:
         while True:
             await indexes.behind.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_GATHER_S):
+                    await indexes.awaited.wait()
             indexes.behind.clear()
             try:
                 async with indexes.applying:
-                    await self._catching_up.both(indexes, until=None)
+                    # What comes meanwhile has set `behind` again, and gathers.
+                    await self._catching_up.both(indexes, until=await self._history.sequence(indexes.row.id))
                 self._tender.tend(indexes)
             except Exception:  # a worker's loop: the truth is safe, and the next try may work
                 log.exception("projection_failed", collection_id=indexes.row.id)
@@ -421,7 +433,8 @@ class Projections:
         while True:
             await asyncio.sleep(self._settings.collection_idle_s / _SWEEPS_PER_IDLE)
             try:
-                await self.close_unused(now=time.monotonic())
+                if await self.close_unused(now=time.monotonic()):
+                    await asyncio.to_thread(freed_memory.give_back)
             except Exception:  # a worker's loop: what could not be closed is tried again
                 log.exception("closing_failed")
 

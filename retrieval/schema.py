@@ -72,6 +72,17 @@ def m009_feedback(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations()
+def m010_counts(db: Database) -> None:
+    """How much a collection holds, kept by whoever stores and removes: counting 100,000 chunks took milliseconds."""
+    db.execute("ALTER TABLE collections ADD COLUMN documents INTEGER NOT NULL DEFAULT 0")
+    db.execute("ALTER TABLE collections ADD COLUMN chunks INTEGER NOT NULL DEFAULT 0")
+    db.execute(
+        "UPDATE collections SET documents = (SELECT count(*) FROM documents WHERE collection_id = collections.id), "
+        "chunks = (SELECT count(*) FROM chunks WHERE collection_id = collections.id)"
+    )
+
+
 _INITIAL = (
     """
     CREATE TABLE collections (

@@ -37,7 +37,6 @@ from shared.retrieval_messages import (
     CollectionPlan,
     Fusion,
     Hit,
-    LexicalNarrowing,
     Plan,
     SearchAnswer,
     SearchRequest,
@@ -162,7 +161,7 @@ class Searcher:
         async with aclosing(self._projections.in_slices(rows, skip_deleted=is_of_all)) as slices:
             async for indexes in slices:
                 with search.clock.timing("filter"):
-                    searched = await asyncio.gather(*(self._searched(*each, search.wanted) for each in indexes))
+                    searched = await self._searched(indexes, search.wanted)
                 if request.mode != "lexical":
                     vectors |= await self._embedded(search, searched, known=vectors)
                 if is_one_slice:
@@ -172,16 +171,18 @@ class Searcher:
         reranked = await self._rerank(search, fused) if request.rerank else None
         return await self._store.database.read(lambda connection: search.found(connection, fused, reranked))
 
-    async def _searched(self, row: CollectionRow, indexes: CollectionIndexes, wanted: Filter | None) -> Searched:
-        leg = indexes.legs.get(row.model)
-        if leg is None:
-            raise _ModelGone(f"the model of collection {row.name!r} has just changed", retry_after_s=1.0)
-        if wanted is None:
-            return Searched(indexes, indexes.sequence, row.model, leg.index)
-        sequence = indexes.sequence
-        resolved = await self._filters.resolve(row.id, wanted, sequence=sequence)
-        narrowing: LexicalNarrowing = "off" if len(resolved.chunk_ids) else "none"
-        return Searched(indexes, sequence, row.model, leg.index, resolved, narrowing)
+    async def _searched(
+        self, held: Sequence[tuple[CollectionRow, CollectionIndexes]], wanted: Filter | None
+    ) -> list[Searched]:
+        searched = [_unfiltered(row, indexes) for row, indexes in held]
+        if wanted is not None:
+            await asyncio.gather(*(self._narrow(each, wanted) for each in searched))
+        return searched
+
+    async def _narrow(self, searched: Searched, wanted: Filter) -> None:
+        row_id = searched.indexes.row.id
+        searched.resolved = await self._filters.resolve(row_id, wanted, sequence=searched.sequence)
+        searched.narrowing = "off" if len(searched.resolved.chunk_ids) else "none"
 
     async def _known_vectors(self, request: SearchRequest, rows: Sequence[CollectionRow]) -> dict[str, Float32Array]:
         """The vector that was given, or those of a query that was embedded lately."""
@@ -256,6 +257,13 @@ class Searcher:
                 raise invalid("$.rerank", "reranking reads the query's words; give a query")
             if request.rerank.depth < request.limit:
                 raise invalid("$.rerank.depth", f"is below limit ({request.limit}): only reranked chunks are returned")
+
+
+def _unfiltered(row: CollectionRow, indexes: CollectionIndexes) -> Searched:
+    leg = indexes.legs.get(row.model)
+    if leg is None:
+        raise _ModelGone(f"the model of collection {row.name!r} has just changed", retry_after_s=1.0)
+    return Searched(indexes, indexes.sequence, row.model, leg.index)
 
 
 def _fusion_of(request: SearchRequest, rows: Sequence[CollectionRow]) -> Fusion:

@@ -18,7 +18,7 @@ from retrieval.history import History
 from retrieval.job_feed import JobFeed
 from retrieval.job_runner import JobRunner
 from retrieval.jobs import Jobs
-from retrieval.lookups import Fields, find_fields, find_holders
+from retrieval.lookups import Fields, find_fields, find_holders, find_ids, find_names
 from retrieval.models import Models
 from retrieval.projections import Projections
 from retrieval.records import CollectionRow
@@ -153,10 +153,28 @@ class RetrievalService:
         """The collections that have a document of this id, for each id that is in any."""
         return await self.store.database.read(lambda connection: find_holders(connection, tenant, document_ids))
 
-    async def fields(self, tenant: str, names: Sequence[str] | None, *, fields_max: int) -> list[Fields]:
-        """What the metadata of these collections' documents, or of all, has. Raises NotFound."""
+    async def collection_names(self, tenant: str, *, prefix: str = "", limit: int) -> list[str]:
+        """The first ones that begin so, in order."""
+        return await self.store.database.read(
+            lambda connection: find_names(connection, tenant, prefix=prefix, limit=limit)
+        )
+
+    async def document_ids(self, tenant: str, name: str, *, prefix: str = "", limit: int) -> list[str]:
+        """As `collection_names`, of a collection's documents. Raises NotFound."""
+        row = await self.store.collection(tenant, name)
+        return await self.store.database.read(
+            lambda connection: find_ids(connection, row.id, prefix=prefix, limit=limit)
+        )
+
+    async def fields(
+        self, tenant: str, names: Sequence[str] | None, *, only: Sequence[str] | None = None, fields_max: int = 100
+    ) -> list[Fields]:
+        """What the metadata of these collections' documents has, or of all collections': `only` these fields, or the first
+        ones. Raises NotFound."""
         rows = [(row.id, row.name) for row in await self.store.collections(tenant, names)]
-        return await self.store.database.read(lambda connection: find_fields(connection, rows, fields_max=fields_max))
+        return await self.store.database.read(
+            lambda connection: find_fields(connection, rows, only=only, fields_max=fields_max)
+        )
 
     async def document_page(self, tenant: str, name: str, query: DocumentsQuery) -> Page[DocumentInfo]:
         wanted = None if query.filter is None else _filter_of(query.filter)

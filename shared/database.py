@@ -15,16 +15,18 @@ import queue
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, TypeVar
 
 import sqlite_utils
 from filelock import FileLock, Timeout
 from sqlite_utils import Migrations
 
 from shared.errors import SettingsError, Unavailable
+from shared.threads import Answer, Asked, Hands, answer
 
 ResultT = TypeVar("ResultT")
 Unit = Callable[[sqlite3.Connection], ResultT]
@@ -32,18 +34,19 @@ Unit = Callable[[sqlite3.Connection], ResultT]
 # A group's first writer waits for the whole group, so it must stay short beside the sync that it saves.
 GROUP_UNITS_MAX: Final = 64
 _BUSY_S: Final = 5.0
+_CLOSED: Final = "the store is closed"
 # How long one attempt to empty the log waits for readers. Writers wait as long, so the caller tries again instead.
 _CHECKPOINT_WAIT_MS: Final = 50
 
 
-class _Pending(Generic[ResultT]):
-    __slots__ = ("alone", "future", "unit")
+class _Pending(Asked[ResultT]):
+    """A unit to be written. An `alone` one runs outside of any transaction, and of any group."""
+
+    __slots__ = ("alone",)
 
     def __init__(self, unit: Unit[ResultT], *, alone: bool = False) -> None:
-        self.unit = unit
-        # Outside of any transaction, and of any group.
+        super().__init__(unit)
         self.alone = alone
-        self.future: Future[ResultT] = Future()
 
 
 class Database:
@@ -56,7 +59,7 @@ class Database:
         self._local = threading.local()
         self._held: _Pending[Any] | None = None
         self._connections: list[sqlite3.Connection] = []
-        self._readers = ThreadPoolExecutor(readers, thread_name_prefix="sqlite-read", initializer=self._open_reader)
+        self._readers = Hands(readers, name="sqlite-read", closed=_CLOSED)
         self._writer = threading.Thread(target=self._write_loop, name="sqlite-write", daemon=True)
         # Grows with each commit, before its callers hear of it: what was read at the same number still holds.
         self.commits = 0
@@ -88,20 +91,20 @@ class Database:
 
     async def write(self, unit: Unit[ResultT]) -> ResultT:
         """Runs `unit` inside a transaction; returns once it is durable. What it raises, this raises, and nothing is written."""
-        return await asyncio.wrap_future(self._submit(unit))
+        return await self._submit(unit)
 
     async def read(self, unit: Unit[ResultT]) -> ResultT:
         """Runs `unit` on a connection that cannot write, inside one snapshot."""
-        if self._closed:
-            raise Unavailable("the store is closed", retry_after_s=1.0)
-        return await asyncio.get_running_loop().run_in_executor(self._readers, self._run_read, unit)
+        if self._closed:  # the readers go on until the writer has ended
+            raise Unavailable(_CLOSED, retry_after_s=1.0)
+        return await self._readers.do(partial(self._run_read, unit))
 
     @asynccontextmanager
     async def view(self) -> AsyncIterator["View"]:
         """Everything as it is now, for many reads, while writers go on. Until it is closed the log of later writes (WAL)
         can only grow, so it is for work that goes on without pause. Raises Unavailable."""
         if self._closed:
-            raise Unavailable("the store is closed", retry_after_s=1.0)
+            raise Unavailable(_CLOSED, retry_after_s=1.0)
         # A thread of its own, since a reader's would be kept from others; closing waits there behind the last read.
         thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite-view")
         view = View(self._connect, thread)
@@ -123,7 +126,7 @@ class Database:
             finally:
                 connection.execute(f"PRAGMA busy_timeout = {int(1000 * _BUSY_S)}")
 
-        return await asyncio.wrap_future(self._submit(unit, alone=True))
+        return await self._submit(unit, alone=True)
 
     async def vacuum(self) -> None:
         """Writes the file anew, so that nothing is in it that is not in a table. Writers wait: some seconds for a gigabyte.
@@ -136,7 +139,7 @@ class Database:
             except sqlite3.Error as error:
                 raise Unavailable(f"the store could not be written anew: {error}", retry_after_s=60.0) from error
 
-        await asyncio.wrap_future(self._submit(unit, alone=True))
+        await self._submit(unit, alone=True)
 
     @property
     def file_bytes(self) -> int:
@@ -169,22 +172,22 @@ class Database:
             self._closed = True
         self._queue.put(None)
         self._writer.join()
-        self._readers.shutdown(wait=True)
+        self._readers.close()
         for connection in self._connections:
             connection.close()
         os.close(self._raw)
         self._lock.release()
 
-    def _submit(self, unit: Unit[ResultT], *, alone: bool = False) -> Future[ResultT]:
+    def _submit(self, unit: Unit[ResultT], *, alone: bool = False) -> asyncio.Future[ResultT]:
         pending = _Pending(unit, alone=alone)
         with self._closing:  # so that nothing is queued behind the writer's last entry
             if self._closed:
-                raise Unavailable("the store is closed", retry_after_s=1.0)
+                raise Unavailable(_CLOSED, retry_after_s=1.0)
             self._queue.put(pending)
         return pending.future
 
     def _run_read(self, unit: Unit[ResultT]) -> ResultT:
-        connection: sqlite3.Connection = self._local.connection
+        connection = self._reader()
         connection.execute("BEGIN")
         try:
             return unit(connection)
@@ -200,7 +203,7 @@ class Database:
                     alone = group[0].alone
                     outcomes = [_run_alone(connection, group[0])] if alone else _commit_group(connection, group)
                     self.commits += 1
-                    _answer_all(outcomes)
+                    answer(outcomes)
                 if last:
                     return
         finally:
@@ -214,7 +217,7 @@ class Database:
             if pending.alone and group:
                 self._held = pending
                 return group, False
-            if pending.future.set_running_or_notify_cancel():
+            if not pending.is_abandoned:
                 group.append(pending)
                 if pending.alone or len(group) == GROUP_UNITS_MAX:
                     return group, False
@@ -224,11 +227,14 @@ class Database:
                 return group, False
         return group, True
 
-    def _open_reader(self) -> None:
-        connection = self._connect()
-        connection.execute("PRAGMA query_only = ON")
-        self._connections.append(connection)
-        self._local.connection = connection
+    def _reader(self) -> sqlite3.Connection:
+        """The calling thread's own."""
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = self._connect()
+            connection.execute("PRAGMA query_only = ON")
+            self._connections.append(connection)
+        return connection
 
     def _connect(self) -> sqlite3.Connection:
         # Closed by another thread than the one that used it, after that thread has ended.
@@ -269,12 +275,9 @@ def _take_snapshot(connection: sqlite3.Connection) -> None:
     connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
 
 
-_Outcome = tuple[_Pending[Any], Any, BaseException | None]
-
-
-def _commit_group(connection: sqlite3.Connection, group: list[_Pending[Any]]) -> list[_Outcome]:
+def _commit_group(connection: sqlite3.Connection, group: list[_Pending[Any]]) -> list[Answer]:
     """Runs the units of a group in one transaction; what each is to be answered after the commit."""
-    outcomes: list[_Outcome] = []
+    outcomes: list[Answer] = []
     try:
         connection.execute("BEGIN IMMEDIATE")
         outcomes.extend(_run_unit(connection, pending) for pending in group)
@@ -288,25 +291,17 @@ def _commit_group(connection: sqlite3.Connection, group: list[_Pending[Any]]) ->
     return outcomes
 
 
-def _run_alone(connection: sqlite3.Connection, pending: _Pending[Any]) -> _Outcome:
+def _run_alone(connection: sqlite3.Connection, pending: _Pending[Any]) -> Answer:
     try:
-        return pending, pending.unit(connection), None
+        return pending, pending.function(connection), None
     except (sqlite3.Error, Unavailable) as error:
         return pending, None, error
 
 
-def _answer_all(outcomes: list[_Outcome]) -> None:
-    for pending, result, raised in outcomes:
-        if raised is not None:
-            pending.future.set_exception(raised)
-        else:
-            pending.future.set_result(result)
-
-
-def _run_unit(connection: sqlite3.Connection, pending: _Pending[Any]) -> _Outcome:
+def _run_unit(connection: sqlite3.Connection, pending: _Pending[Any]) -> Answer:
     connection.execute("SAVEPOINT unit")
     try:
-        result = pending.unit(connection)
+        result = pending.function(connection)
     except Exception as error:  # handed to the caller that sent the unit
         if not connection.in_transaction:  # a full disk: SQLite rolled back the whole group, savepoints and all
             raise sqlite3.OperationalError(str(error)) from error

@@ -77,6 +77,10 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
             raise Forbidden(f"this key lacks the scope {scope!r}; it has {has}", scope=scope)
 
 
+# Where there are no keys.
+_ANYONE: Final = Principal(tenant=DEFAULT_TENANT, scopes=frozenset(SCOPES))
+
+
 class KeyInfo(Answer, frozen=True, kw_only=True):
     """A key without its secret."""
 
@@ -217,7 +221,7 @@ class Authenticator:
         token = bearer_token(authorization)
         if token is None:
             if self.is_open:
-                return Principal(tenant=DEFAULT_TENANT, scopes=frozenset(SCOPES))
+                return _ANYONE
             raise Unauthenticated("send `Authorization: Bearer KEY`; keys are made with `diptych keys create`")
         if self._service_key and hmac.compare_digest(_bytes(token), self._service_key):
             return Principal(tenant=SERVICE_TENANT, scopes=frozenset({"retrieval:read"}), key_id="service")

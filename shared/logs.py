@@ -5,8 +5,9 @@ Logs carry ids, counts and times, never texts, queries or keys: they are read by
 
 import logging
 import sys
-from typing import Literal
+from typing import Any, Literal
 
+import msgspec
 import structlog
 from opentelemetry import trace
 from structlog.typing import EventDict, WrappedLogger
@@ -18,7 +19,7 @@ def configure_logs(*, service: str, level: str, style: Literal["auto", "json", "
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
         if console
-        else structlog.processors.JSONRenderer()
+        else structlog.processors.JSONRenderer(serializer=_encode)
     )
     # Tracebacks without local variables: among those are the texts and keys that must not be here.
     tracebacks = structlog.processors.ExceptionRenderer(
@@ -35,12 +36,19 @@ def configure_logs(*, service: str, level: str, style: Literal["auto", "json", "
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr)
+        if console
+        else structlog.BytesLoggerFactory(sys.stderr.buffer),
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(service=service)
     # Libraries that use the standard module: their warnings matter, their progress does not.
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+
+
+def _encode(event: EventDict, **_: Any) -> bytes:
+    """A line for each request is worth a fast encoder."""
+    return msgspec.json.encode(event, enc_hook=repr)
 
 
 def _add_trace(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

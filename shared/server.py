@@ -99,7 +99,7 @@ def make_server(settings: ServiceSettings, version: str) -> Server:
     """Raises SettingsError where the server would be open to others than this machine."""
     service_key = settings.service_key.get_secret_value() if settings.service_key else None
     oauth = resource_server(settings)
-    return Server(
+    server = Server(
         settings=settings,
         version=version,
         authenticator=Authenticator(
@@ -111,6 +111,8 @@ def make_server(settings: ServiceSettings, version: str) -> Server:
         oauth=oauth,
         metrics=HttpMetrics(CollectorRegistry()),
     )
+    server.metrics.in_flight.set_function(lambda: server.in_flight)
+    return server
 
 
 def build_app(
@@ -221,6 +223,8 @@ def _refuse_web_pages(request: web.Request) -> None:
 
 
 def _path_values(request: web.Request) -> dict[str, str]:
+    if not request.match_info:
+        return {}
     try:
         unquote_to_bytes(request.rel_url.raw_path).decode()
     except UnicodeDecodeError as error:
@@ -273,15 +277,13 @@ async def _observe(
     name = route.canonical if route else "unmatched"
     request[REQUEST_ID] = request_id = _request_id(request)
     started = time.perf_counter()
-    with (
-        structlog.contextvars.bound_contextvars(request_id=request_id),
-        server_span(server.tracer, f"{request.method} {name}", request.headers),
-    ):
+    # Until the next request of this connection, which has its own.
+    structlog.contextvars.bind_contextvars(request_id=request_id)
+    with server_span(server.tracer, f"{request.method} {name}", request.headers):
         response = await _answer(request, handler, server)
         response.headers[REQUEST_ID_HEADER] = request_id
         elapsed = time.perf_counter() - started
-        server.metrics.requests.labels(request.method, name, response.status).inc()
-        server.metrics.seconds.labels(request.method, name).observe(elapsed)
+        server.metrics.count(request.method, name, response.status, elapsed)
         _log_request(request, response, name, elapsed)
     return response
 
@@ -292,7 +294,6 @@ async def _answer(
     """The handler's answer, or the problem it met. Cancellation passes: the caller is gone."""
     settings = server.settings
     server.in_flight += 1
-    server.metrics.in_flight.inc()
     try:
         return await handler(request)
     except ServiceError as error:
@@ -310,7 +311,6 @@ async def _answer(
         return _problem(request, Internal(detail))
     finally:
         server.in_flight -= 1
-        server.metrics.in_flight.dec()
 
 
 def _translate(request: web.Request, error: web.HTTPException) -> ServiceError:

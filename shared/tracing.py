@@ -24,13 +24,13 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 _PROPAGATOR: Final = TraceContextTextMapPropagator()
 _IDS: Final = RandomIdGenerator()
-_CARRIED: Final = frozenset({"traceparent", "tracestate"})
+_CARRIED: Final = ("traceparent", "tracestate")
 
 
 @contextmanager
 def server_span(tracer: Tracer | None, name: str, headers: Mapping[str, str]) -> Iterator[Span]:
-    """The span of one request: a child of the caller's when `traceparent` came along, else a new trace."""
-    carrier = {lowered: value for key, value in headers.items() if (lowered := key.lower()) in _CARRIED}
+    """The span of one request: a child of the caller's when `traceparent` came along, else a new trace. `headers` ignore case."""
+    carrier = {name: headers[name] for name in _CARRIED if name in headers}
     parent = _PROPAGATOR.extract(carrier, context=Context()) if carrier else Context()
     if tracer is None:
         with use_span(NonRecordingSpan(_child_of(get_current_span(parent).get_span_context()))) as span:

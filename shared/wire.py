@@ -6,6 +6,7 @@ to us, and then through msgspec's conversion, so that both encodings are checked
 
 import re
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any, Final, Generic, TypeVar
 
 import msgpack
@@ -19,9 +20,13 @@ MSGPACK: Final = "application/msgpack"
 # What other clients call MessagePack: the name registered with IANA, and the one used before it.
 _ALIASES: Final = {"application/x-msgpack": MSGPACK, "application/vnd.msgpack": MSGPACK}
 
+# The same few headers come with every request; one that is kept may be as long as a header.
+_HEADERS_KEPT: Final = 128
+
 MessageT = TypeVar("MessageT")
 
 
+@lru_cache(maxsize=_HEADERS_KEPT)
 def media_type(content_type: str | None) -> str:
     """The encoding that a Content-Type names. Raises UnsupportedMedia."""
     name = (content_type or JSON).partition(";")[0].strip().lower()
@@ -31,6 +36,7 @@ def media_type(content_type: str | None) -> str:
     return name
 
 
+@lru_cache(maxsize=_HEADERS_KEPT)
 def negotiate(accept: str | None, request_type: str | None) -> str:
     """The encoding to answer in: the best that Accept names, else the request's own, else JSON."""
     best, best_quality = None, 0.0

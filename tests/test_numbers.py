@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.numbers import NUMBERS, Measured, milliseconds, share, table
+from benchmarks.measured import Measured, milliseconds, share, table
+from benchmarks.numbers import NUMBERS
 from benchmarks.plots import PLOTS, PLOTS_DIR, stamp, stamp_in
 from benchmarks.readme import PAGES, ROOT, named, rewritten
 from shared.errors import SettingsError

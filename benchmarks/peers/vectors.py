@@ -9,6 +9,7 @@ import json
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -158,14 +159,17 @@ class ChromaServer:
 
 
 class Txtai:
-    """Embedded. Faiss and its own BM25, texts in SQLite; the vectors are handed out by text, since it always asks for them itself."""
+    """Embedded. Faiss and its own BM25, texts in SQLite; the vectors are handed out by text, since it always asks for them itself. All
+    threads share one connection to SQLite, and two at once end the process, so a lock lets in one."""
 
     packages = ("txtai", "faiss-cpu")
 
-    def __init__(self, _folder: Path, given: Given) -> None:
+    def __init__(self, folder: Path, given: Given) -> None:
         from txtai import Embeddings  # noqa: PLC0415
 
         self._given = given
+        self._folder = folder
+        self._lock = threading.Lock()
         self._vectors = dict(zip(given.texts, given.vectors, strict=True))
         self._vectors |= dict(zip(given.asked, given.queries, strict=True))
         # It calls whatever is no plain function in order to get one.
@@ -186,11 +190,13 @@ class Txtai:
 
     def fill(self) -> None:
         """Twice, since an index with words is always asked for words."""
-        for each in (self._by_vectors, self._by_both):
+        for name, each in (("vectors", self._by_vectors), ("both", self._by_both)):
             each.index((row, text, None) for row, text in enumerate(self._given.texts))
+            each.save(str(self._folder / name))
 
     def _found(self, embeddings: Any, number: int) -> list[int]:
-        return [int(each["id"]) for each in embeddings.search(self._given.asked[number], LIMIT)]
+        with self._lock:
+            return [int(each["id"]) for each in embeddings.search(self._given.asked[number], LIMIT)]
 
     def close(self) -> None:
         self._by_vectors.close()

@@ -18,7 +18,7 @@ from diptych.evaluation.retrieval_runs import (
     fill_collection,
 )
 from shared.fusion import ALPHA_DEFAULT
-from shared.retrieval_messages import Fusion, Mmr, Rerank
+from shared.retrieval_messages import CANDIDATES_MAX, Fusion, Mmr, Rerank
 
 _DEPTH = click.IntRange(1, 1000)
 _SHA_LENGTH = 8
@@ -53,7 +53,13 @@ def evaluate() -> None:
     help="How both become one list; by default as the collection says.",
 )
 @click.option("--alpha", type=click.FloatRange(0, 1), help="The weight of meaning in the fusion.")
-@click.option("--candidates", default=100, show_default=True, help="How many passages each leg brings.")
+@click.option(
+    "--candidates",
+    type=click.IntRange(1, CANDIDATES_MAX),
+    default=100,
+    show_default=True,
+    help="How many passages each leg brings.",
+)
 @click.option("--rerank", is_flag=True, help="Let the server's cross-encoder decide the order.")
 @click.option("--rerank-model", metavar="MODEL", help="Rerank with this one of the server's cross-encoders.")
 @click.option("--no-duplicates", is_flag=True, help="Of passages that say nearly the same, count only the best.")
@@ -79,6 +85,8 @@ async def evaluate_searches(
     of their own, and ingesting them again costs nothing.
     """
     dataset = await asyncio.to_thread(_read_retrieval, given, qrels, documents_max)
+    if not dataset.documents and collection is None:
+        raise click.UsageError("without corpus.jsonl, --collection says where the documents are")
     depths = tuple(dict.fromkeys(depths))
     baseline = read_baseline(
         given, kind="retrieval", dataset=dataset.name, sha256=dataset.sha256, metrics=metric_names(depths)

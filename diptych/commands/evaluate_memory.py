@@ -10,6 +10,7 @@ from diptych.commands.evaluation_options import Given, evaluation_options, finis
 from diptych.console import Options, command
 from diptych.evaluation.context_runs import BUDGETS, STATES, context_metrics, evaluate_contexts
 from diptych.evaluation.conversations import MemoryDataset, read_conversations, sliced_memory
+from diptych.evaluation.dialogues import read_dialogues, sliced_dialogues
 from diptych.evaluation.memory_runs import (
     DEPTHS,
     Owner,
@@ -20,6 +21,11 @@ from diptych.evaluation.memory_runs import (
     metrics_of,
 )
 from diptych.evaluation.progress import progress_bar
+from diptych.evaluation.summary_runs import (
+    DIALOGUE_METRICS,
+    evaluate_dialogues,
+    evaluate_spans,
+)
 from shared.memory_messages import CONTEXT_TOKENS_MAX
 
 # A question names no more turns.
@@ -165,6 +171,54 @@ async def evaluate_assembly(
                 is_within=is_within,
                 bar=bar,
             )
+    await finish(options, given, result, baseline=baseline, texts=_texts(dataset))
+
+
+@evaluate.command("summaries")
+@evaluation_options
+@conversations_option
+@user_option
+@click.pass_obj
+@command
+async def evaluate_summaries(
+    options: Options, /, *, given: Given, conversations_max: int | None, prefix: str | None
+) -> None:
+    """What is kept when sessions are folded: of answers, identifiers and words that questions rest on, and ROUGE where people
+    wrote summaries.
+
+    DIR is as for `diptych eval memory`, or has one file of lines with `dialogue` and `summary`. The memories that it fills are
+    its own, and are folded when it ends.
+    """
+    if (given.dataset / "turns.jsonl").exists():
+        dataset = await asyncio.to_thread(_read, given, conversations_max)
+        await _evaluate_spans(options, given, dataset, _owner(dataset, prefix, "eval-spans"))
+        return
+    if given.reuse or conversations_max is not None:
+        raise click.UsageError("--reuse and --conversations are for conversations with questions; DIR has dialogues")
+    dialogues = sliced_dialogues(
+        await asyncio.to_thread(read_dialogues, given.dataset), dialogues_max=given.limit, seed=given.seed
+    )
+    baseline = read_baseline(
+        given, kind="summaries", dataset=dialogues.name, sha256=dialogues.sha256, metrics=DIALOGUE_METRICS
+    )
+    name = f"eval-dialogues-{dialogues.sha256[:_SHA_LENGTH]}-" if prefix is None else prefix
+    async with services_of(options, given) as services:
+        with progress_bar(quiet=options.as_json) as bar:
+            result = await evaluate_dialogues(services.memory, dialogues, owner=Owner(name), label=given.label, bar=bar)
+    texts = {each.id: each.reference for each in dialogues.dialogues}
+    await finish(options, given, result, baseline=baseline, texts=texts)
+
+
+async def _evaluate_spans(options: Options, given: Given, dataset: MemoryDataset, owner: Owner) -> None:
+    # Which metrics there are depends on the answers: a set without them has no `answers`.
+    baseline = read_baseline(given, kind="summaries", dataset=dataset.name, sha256=dataset.sha256, metrics=None)
+    async with services_of(options, given) as services:
+        with progress_bar(quiet=options.as_json) as bar:
+            if given.reuse:
+                await check_memory(services.memory, dataset, owner)
+            else:
+                await fill_memory(services.memory, dataset, owner, bar)
+            result = await evaluate_spans(services.memory, dataset, owner=owner, label=given.label, bar=bar)
     await finish(options, given, result, baseline=baseline, texts=_texts(dataset))
 
 

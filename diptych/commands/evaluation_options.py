@@ -105,7 +105,9 @@ async def services_of(options: Options, given: Given) -> AsyncIterator[Services]
         yield services
 
 
-def read_baseline(given: Given, *, kind: Kind, dataset: str, sha256: str, metrics: Sequence[str]) -> Result | None:
+def read_baseline(
+    given: Given, *, kind: Kind, dataset: str, sha256: str, metrics: Sequence[str] | None
+) -> Result | None:
     """Before anything is measured: whoever waited for minutes should not hear that it was for nothing."""
     if given.report is not None:
         check_ending(given.report)
@@ -141,7 +143,7 @@ async def finish(
 
 def show_comparison(comparison: Comparison, texts: Mapping[str, str]) -> None:
     """What changed, and of what got worse each query."""
-    table = Table("metric", "before", "now", "difference", "p", "queries", "", box=box.SIMPLE)
+    table = Table("metric", "before", "now", "difference", "p", "queries", "", box=box.SIMPLE, pad_edge=False)
     for change in comparison.metrics:
         found = change.difference
         table.add_row(

@@ -119,7 +119,7 @@ async def _ask_all(
             user_id=owner.user(conversation),
             session_id=owner.session(conversation, last) if is_within else None,
             max_tokens=budget,
-            as_of=conversation.ended_at,
+            as_of=conversation.moment(question),
         )
         latency_ms = 1000.0 * (time.perf_counter() - started)
         if answer.degraded or answer.tokens > budget:

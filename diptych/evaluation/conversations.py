@@ -25,6 +25,7 @@ class _Turn(msgspec.Struct, frozen=True):
     speaker: str
     text: str
     time: str | None = None
+    role: Role | None = None
 
 
 class _Question(msgspec.Struct, frozen=True):
@@ -34,17 +35,19 @@ class _Question(msgspec.Struct, frozen=True):
     category: str = ""
     answer: str | float | None = None
     evidence_turns: tuple[str, ...] = ()
+    as_of: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """`evidence` names the turns that answer it; never empty."""
+    """`evidence` names the turns that answer it; never empty. `as_of` is the moment it was asked, if that is known."""
 
     id: str
     text: str
     category: str
     evidence: frozenset[str]
     answer: str = ""
+    as_of: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,10 @@ class Conversation:
     session_of: dict[str, str]
     ended_at: datetime | None
     questions: list[Question]
+
+    def moment(self, question: Question) -> datetime | None:
+        """As of when it is asked: as it was, or after the last turn."""
+        return question.as_of or self.ended_at
 
     @property
     def turns(self) -> Iterator[TurnIn]:
@@ -77,7 +84,10 @@ class MemoryDataset:
     @property
     def sha256(self) -> str:
         asked = [
-            (each.id, question.id, question.text, question.category, question.answer, sorted(question.evidence))
+            (
+                *(each.id, question.id, question.text, question.category, question.answer, sorted(question.evidence)),
+                *([question.as_of] if question.as_of else []),
+            )
             for each, question in self.questions
         ]
         return fingerprint(self.turns_sha256, asked)
@@ -119,7 +129,14 @@ def read_conversations(folder: Path) -> MemoryDataset:
         seen.add(line.question_id)
         if line.evidence_turns:
             answer = "" if line.answer is None else str(line.answer)
-            question = Question(line.question_id, line.question, line.category, frozenset(line.evidence_turns), answer)
+            question = Question(
+                line.question_id,
+                line.question,
+                line.category,
+                frozenset(line.evidence_turns),
+                answer,
+                None if line.as_of is None else _in_utc(line.as_of),
+            )
             questions.setdefault(line.conv_id, []).append(question)
     if not questions:
         raise SettingsError(f"{folder}: no question has evidence_turns")
@@ -168,12 +185,12 @@ def _conversation(folder: Path, name: str, said: Sequence[_Turn], questions: lis
 
 
 def _turn(folder: Path, turn: _Turn, first_speaker: str) -> TurnIn:
-    """Who opened a conversation between two people has the user's part."""
-    role = _ROLES.get(turn.speaker)
+    """Where nothing says the role, who opened a conversation between two people has the user's part."""
+    named = _ROLES.get(turn.speaker)
     return TurnIn(
         id=turn.turn_id,
-        role=role or ("user" if turn.speaker == first_speaker else "assistant"),
-        name=None if role else turn.speaker,
+        role=turn.role or named or ("user" if turn.speaker == first_speaker else "assistant"),
+        name=None if named else turn.speaker,
         content=turn.text,
         created_at=None if turn.time is None else _moment(folder, turn.turn_id, turn.time),
     )
@@ -182,8 +199,7 @@ def _turn(folder: Path, turn: _Turn, first_speaker: str) -> TurnIn:
 def _moment(folder: Path, turn: str, text: str) -> datetime:
     """Without a zone it is UTC."""
     try:
-        moment = datetime.fromisoformat(text)
-        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return _in_utc(datetime.fromisoformat(text))
     except ValueError:
         pass
     for form in _TIMES:
@@ -192,3 +208,7 @@ def _moment(folder: Path, turn: str, text: str) -> datetime:
         except ValueError:
             continue
     raise SettingsError(f"{folder}: turn {turn} has the time {text!r}; write it like 2024-05-08T13:56:00Z")
+
+
+def _in_utc(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -2,9 +2,9 @@
 
 import dataclasses
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -23,16 +23,25 @@ class _Document(msgspec.Struct, frozen=True):
     id: str = msgspec.field(name="_id")
     text: str = ""
     title: str | None = None
+    metadata: dict[str, Any] | None = None
 
 
 class _Query(msgspec.Struct, frozen=True):
     id: str = msgspec.field(name="_id")
     text: str = msgspec.field()
+    metadata: dict[str, Any] | None = None
+
+    @property
+    def filter(self) -> dict[str, Any] | None:
+        """What the query is narrowed by, as `diptych feedback export` writes it. Others keep other things there."""
+        found = (self.metadata or {}).get("filter")
+        return found if isinstance(found, dict) and found else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetrievalDataset:
-    """`queries` are texts by id, and each has at least one judgement above 0; nothing else is asked.
+    """`queries` are texts by id, and each has at least one judgement above 0; nothing else is asked. `filters` are what some
+    of them are narrowed by.
 
     `sha256` is of what is used: documents, queries and judgements, after any of them were left out.
     """
@@ -41,15 +50,22 @@ class RetrievalDataset:
     documents: list[DocumentIn]
     queries: dict[str, str]
     judgements: Judgements
+    filters: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def sha256(self) -> str:
-        return fingerprint(self.documents_sha256, self.queries, self.judgements)
+        narrowed = [self.filters] if self.filters else []
+        return fingerprint(self.documents_sha256, self.queries, self.judgements, *narrowed)
 
     @property
     def documents_sha256(self) -> str:
         """Of the documents, whatever is asked of them."""
-        return fingerprint(sorted((each.id, each.title or "", each.text) for each in self.documents))
+        return fingerprint(
+            [
+                (each.id, each.title or "", each.text, *([each.metadata] if each.metadata else []))
+                for each in sorted(self.documents, key=lambda each: each.id or "")
+            ]
+        )
 
     @property
     def counts(self) -> dict[str, int]:
@@ -72,18 +88,21 @@ def read_retrieval(folder: Path, *, judgements: str | None = None, has_corpus: b
     corpus = folder / "corpus.jsonl"
     documents = read_lines(corpus, _Document) if has_corpus or corpus.exists() else []
     grades = _read_judgements(_judgements_file(folder, judgements))
-    texts = {query.id: query.text for query in read_lines(folder / "queries.jsonl", _Query)}
-    if unknown := [query for query in grades if query not in texts]:
+    queries = {query.id: query for query in read_lines(folder / "queries.jsonl", _Query)}
+    if unknown := [query for query in grades if query not in queries]:
         raise SettingsError(f"{folder}: judged queries have no line in queries.jsonl: {', '.join(unknown[:5])}")
     if not grades:
         raise SettingsError(f"{folder}: no query has a judgement above 0")
     return RetrievalDataset(
         name=folder.resolve().name,
         documents=[
-            DocumentIn(id=each.id, title=each.title or None, text=each.text) for each in documents if each.text.strip()
+            DocumentIn(id=each.id, title=each.title or None, text=each.text, metadata=each.metadata or None)
+            for each in documents
+            if each.text.strip()
         ],
-        queries={query: text for query, text in texts.items() if query in grades},
+        queries={name: query.text for name, query in queries.items() if name in grades},
         judgements=grades,
+        filters={name: query.filter for name, query in queries.items() if name in grades and query.filter},
     )
 
 
@@ -94,6 +113,7 @@ def only_queries(dataset: RetrievalDataset, keep: Collection[str] | Callable[[st
         dataset,
         queries={query: text for query, text in dataset.queries.items() if query in chosen},
         judgements={query: grades for query, grades in dataset.judgements.items() if query in chosen},
+        filters={query: found for query, found in dataset.filters.items() if query in chosen},
     )
 
 

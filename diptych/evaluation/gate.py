@@ -50,8 +50,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
         return [each for each in self.metrics if each.is_worse]
 
 
-def refuse_other(baseline: Result, *, kind: Kind, dataset: str, sha256: str, metrics: Sequence[str]) -> None:
-    """Raises SettingsError where numbers would be compared that do not compare."""
+def refuse_other(baseline: Result, *, kind: Kind, dataset: str, sha256: str, metrics: Sequence[str] | None) -> None:
+    """`metrics` are None while they are not known. Raises SettingsError where numbers would be compared that do not compare."""
     if baseline.kind != kind:
         raise SettingsError(f"the baseline is of `diptych eval {baseline.kind}`, and this is {kind}")
     if baseline.dataset.sha256 != sha256:
@@ -59,7 +59,7 @@ def refuse_other(baseline: Result, *, kind: Kind, dataset: str, sha256: str, met
             f"the baseline was made over {_called(baseline.dataset.name, baseline.dataset.sha256)}, and this is "
             f"{_called(dataset, sha256)}: other texts, judgements or choice of queries. Make a new one with --output"
         )
-    if set(baseline.overall) != set(metrics):
+    if metrics is not None and set(baseline.overall) != set(metrics):
         raise SettingsError(
             f"the baseline has the metrics {', '.join(baseline.overall)}, and this run {', '.join(metrics)}: "
             "ask with the same -k and budgets, or make a new one with --output"

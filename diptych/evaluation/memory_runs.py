@@ -32,6 +32,8 @@ _LIMIT_USUAL: Final = 10
 _TIMED_MAX: Final = 200
 _TIMED_SEED: Final = 20_240
 _POLL_S: Final = 0.2
+# A batch of long turns takes a busy machine seconds.
+_STALLED_S: Final = 300.0
 
 
 class RecallSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,13 +78,20 @@ async def fill_memory(client: MemoryClient, dataset: MemoryDataset, owner: Owner
 
 
 async def until_embedded(client: MemoryClient, user_id: str) -> None:
-    """Until nothing of the user's waits for its vector. Raises Unavailable where retrieval is away."""
+    """Until nothing of the user's waits for its vector. Raises Unavailable where retrieval is away, or embeds nothing more."""
+    waiting, moved_at = None, time.monotonic()
     while True:
         answer = await client.recall("hello", user_id=user_id, limit=1, explain=True)
         if answer.degraded:
             raise Unavailable("memory cannot reach retrieval: only words would be compared")
         if answer.plan is None or answer.plan.without_vector == 0:
             return
+        if answer.plan.without_vector != waiting:
+            waiting, moved_at = answer.plan.without_vector, time.monotonic()
+        elif time.monotonic() - moved_at > _STALLED_S:
+            raise Unavailable(
+                f"{waiting} turns of {user_id} have waited {_STALLED_S:g} s for a vector, and none was made"
+            )
         await asyncio.sleep(_POLL_S)
 
 
@@ -197,7 +206,7 @@ async def _recall(
     answer = await client.recall(
         question.text,
         user_id=owner.user(conversation),
-        as_of=conversation.ended_at,
+        as_of=conversation.moment(question),
         mode=settings.mode,
         kinds=settings.kinds,
         limit=limit,

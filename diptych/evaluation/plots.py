@@ -28,6 +28,7 @@ _STYLE: Final[dict[str, Any]] = {
     "font.family": "sans-serif",
     "font.size": 9,
     "text.color": _TEXT,
+    "axes.axisbelow": True,
     "axes.edgecolor": _FAINT,
     "axes.labelcolor": _TEXT,
     "axes.titlesize": 10,
@@ -151,11 +152,11 @@ def _drawn(name: str, height_in: float, draw: Any) -> str:
 
 
 def _standing(svg: str) -> str:
-    """Without what belongs to a file, and as wide as the page lets it be."""
+    """Without what belongs to a file, as wide as the page lets it be, and in the page's own letters and colour."""
     body = svg[svg.index("<svg") :]
     body = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", body, count=1)
     body = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", body, count=1)
-    return body.replace(_TEXT, "currentColor").strip()
+    return re.sub(r"font-family: [^;\"]*", "font-family: inherit", body).replace(_TEXT, "currentColor").strip()
 
 
 def _legend(axes: Any, runs: Mapping[str, object]) -> None:

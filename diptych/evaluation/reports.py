@@ -12,11 +12,13 @@ from diptych.evaluation.statistics import Interval
 _QUERIES_SHOWN: Final = 20
 _TEXT_SHOWN: Final = 120
 _CATEGORIES_MIN: Final = 2
+# Of twenty differences by chance alone one looks like this.
+_SIGNIFICANT: Final = 0.05
 # What a result of several metrics is mostly about.
 _MAIN: Final = {"memory": "share@10"}
 _PAIRED: Final = (
     "Each query is compared with itself. p is how often chance alone would give a difference at least as large (paired "
-    "randomisation test, two-sided); better and worse count queries."
+    "randomisation test, two-sided); differences with p below .05 stand out. better and worse count queries."
 )
 _TITLES: Final = {
     "retrieval": "Searches",
@@ -91,7 +93,7 @@ def _apart(group: Sequence[Result]) -> dict[str, Result]:
 def _group(runs: Mapping[str, Result], texts: Mapping[str, str], name: str, *, has_plots: bool) -> list[Section]:
     first, *others = runs.values()
     comparisons = {label: compare(first, other) for label, other in zip(list(runs)[1:], others, strict=True)}
-    sections = [_head(runs), _means(runs, name, has_plots=has_plots)]
+    sections = [_head(runs, comparisons), _means(runs, name, has_plots=has_plots)]
     if comparisons:
         sections.append(_differences(next(iter(runs)), comparisons, main_metric(first), name, has_plots=has_plots))
     if len(first.categories) >= _CATEGORIES_MIN:
@@ -102,13 +104,29 @@ def _group(runs: Mapping[str, Result], texts: Mapping[str, str], name: str, *, h
     return [section for section in sections if section.paragraphs or section.tables or section.figures]
 
 
-def _head(runs: Mapping[str, Result]) -> Section:
-    first = next(iter(runs.values()))
+def _head(runs: Mapping[str, Result], comparisons: Mapping[str, Comparison]) -> Section:
+    before, first = next(iter(runs.items()))
+    main = main_metric(first)
     counts = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in first.dataset.counts.items())
+    found = first.overall[main]
+    said = [f"{before}: {main} {found.mean:.3f} ({found.low:.3f} to {found.high:.3f})."]
+    said += [_in_words(label, _of(comparison, main)) for label, comparison in comparisons.items()]
     return Section(
         title=f"{_TITLES[first.kind]}: {first.dataset.name}",
         level=2,
-        paragraphs=[f"{counts}. SHA-256 of what was used: {first.dataset.sha256[:16]}."],
+        paragraphs=[f"{counts}. SHA-256 of what was used: {first.dataset.sha256[:16]}.", *said],
+    )
+
+
+def _in_words(label: str, change: MetricChange) -> str:
+    found = change.difference
+    if not found.better and not found.worse:
+        return f"{label}: the same {change.metric} for every query."
+    chance = "more than chance does" if found.p < _SIGNIFICANT else "which chance alone may do"
+    return (
+        f"{label}: {change.metric} {found.ours:.3f}, {found.difference.mean:+.3f} "
+        f"({found.difference.low:+.3f} to {found.difference.high:+.3f}), {chance} (p = {found.p:.4f}); "
+        f"{found.better} queries gained and {found.worse} lost."
     )
 
 
@@ -138,10 +156,12 @@ def _differences(
     tables = []
     for label, comparison in comparisons.items():
         rows = [[change.metric, *_difference_cells(change)] for change in comparison.metrics]
-        tables.append(Table(columns=[f"{label} against {before}", "difference", "p", "better", "worse"], rows=rows))
+        telling = {(at, 1) for at, each in enumerate(comparison.metrics) if each.difference.p < _SIGNIFICANT}
+        columns = [f"{label} against {before}", "difference", "p", "better", "worse"]
+        tables.append(Table(columns=columns, rows=rows, strong=frozenset(telling)))
     figures = []
     if has_plots:
-        changes = {label: _all_changes(comparison, main) for label, comparison in comparisons.items()}
+        changes = {label: _of(comparison, main).changes for label, comparison in comparisons.items()}
         caption = f"What each query lost or won in {main}, against {before}."
         figures.append(Figure(caption, changes_plot(f"{name}-changes", main, changes)))
     return Section(
@@ -194,14 +214,12 @@ def _costs(runs: Mapping[str, Result], name: str, *, has_plots: bool) -> Section
 def _fallen(comparisons: Mapping[str, Comparison], main: str, texts: Mapping[str, str]) -> Section:
     tables = []
     for label, comparison in comparisons.items():
-        change = next(each for each in comparison.metrics if each.metric == main)
+        change = _of(comparison, main)
         if change.fell:
             rows = [_query_cells(each, texts) for each in change.fell[:_QUERIES_SHOWN]]
             left = len(change.fell) - len(rows)
-            more = [["", f"and {left} more", "", "", ""]] if left else []
-            tables.append(
-                Table(columns=[label, "query", "category", "before", "after"], rows=rows + more, is_text=True)
-            )
+            more = [[f"and {left} more", "", "", "", ""]] if left else []
+            tables.append(_without_empty([label, "query", "category", "before", "after"], rows + more))
     return Section(title=f"Queries that lost most in {main}", tables=tables)
 
 
@@ -213,8 +231,18 @@ def _lowest(result: Result, texts: Mapping[str, str]) -> Section:
         for query in asked[:_QUERIES_SHOWN]
         if query.scores[main] < 1.0
     ]
-    table = Table(columns=["id", "query", "category", main], rows=rows, is_text=True)
+    table = _without_empty(["id", "query", "category", main], rows)
     return Section(title=f"Queries with the least {main}", tables=[table] if rows else [])
+
+
+def _without_empty(columns: list[str], rows: list[list[str]]) -> Table:
+    """Texts are not in results, and not every set has categories."""
+    shown = [place for place in range(len(columns)) if place == 0 or any(row[place] for row in rows)]
+    return Table(
+        columns=[columns[place] for place in shown],
+        rows=[[row[place] for place in shown] for row in rows],
+        is_text=True,
+    )
 
 
 def _made(runs: Mapping[str, Result]) -> Section:
@@ -256,8 +284,8 @@ def _flat(value: Mapping[str, Any], path: str = "") -> dict[str, str]:
     return found
 
 
-def _all_changes(comparison: Comparison, metric: str) -> list[float]:
-    return next(each.changes for each in comparison.metrics if each.metric == metric)
+def _of(comparison: Comparison, metric: str) -> MetricChange:
+    return next(each for each in comparison.metrics if each.metric == metric)
 
 
 def _difference_cells(change: MetricChange) -> list[str]:

@@ -86,8 +86,9 @@ def make_result(
     settings: Mapping[str, Any],
     services: Sequence[Info],
     queries: Sequence[QueryResult],
+    metrics: Sequence[str] = (),
 ) -> Result:
-    """With aggregates of the queries. Raises SettingsError where there are none."""
+    """With aggregates of the queries, in the order of `metrics` where not every query has all of them. Raises SettingsError where there are none."""
     if not queries:
         raise SettingsError(f"the dataset {dataset.name} has nothing to ask")
     rounded = [_rounded(query) for query in queries]
@@ -103,9 +104,9 @@ def make_result(
         services=list(services),
         versions=versions(),
         machine=this_machine(),
-        overall=_aggregated(rounded),
+        overall=_aggregated(rounded, metrics),
         categories={
-            category: _aggregated([query for query in rounded if query.category == category])
+            category: _aggregated([query for query in rounded if query.category == category], metrics)
             for category in dict.fromkeys(query.category for query in rounded)
             if category
         },
@@ -136,8 +137,9 @@ def write_result(path: Path, result: Result) -> None:
     path.write_bytes(opened + b'"queries": [\n  ' + queries + b"\n ]\n}\n")
 
 
-def _aggregated(queries: Sequence[QueryResult]) -> dict[str, Interval]:
-    metrics = dict.fromkeys(metric for query in queries for metric in query.scores)
+def _aggregated(queries: Sequence[QueryResult], order: Sequence[str]) -> dict[str, Interval]:
+    found = dict.fromkeys(metric for query in queries for metric in query.scores)
+    metrics = dict.fromkeys([*(metric for metric in order if metric in found), *found])
     return {
         metric: _short(interval([query.scores[metric] for query in queries if metric in query.scores]))
         for metric in metrics

@@ -13,7 +13,7 @@ import msgspec
 from rich.progress import Progress, TaskID
 
 from diptych.evaluation.datasets import RetrievalDataset
-from diptych.evaluation.metrics import best_of_each, metric_names, score_rankings
+from diptych.evaluation.metrics import metric_names, score_rankings
 from diptych.evaluation.results import DatasetInfo, QueryResult, Result, make_result
 from shared.errors import SettingsError, Unavailable
 from shared.retrieval_client import RetrievalClient
@@ -98,7 +98,8 @@ async def evaluate_retrieval(
     label = label or settings.mode
     latencies = await _time(client, dataset, collection, settings, depths[0], label, bar) if is_timed else {}
     answers = await _ask_all(client, dataset, collection, settings, max(depths), label, bar)
-    rankings = {query: best_of_each((hit.document_id, hit.score) for hit in hits) for query, hits in answers.items()}
+    # In the order of the answer, which is not that of the scores where `mmr` has a say.
+    rankings = {query: [hit.document_id for hit in hits] for query, hits in answers.items()}
     scores = score_rankings(rankings, dataset.judgements, depths)
     described = await client.collection(collection)
     return make_result(
@@ -159,7 +160,8 @@ async def _time(
     spent = {}
     for query in chosen:
         started = time.perf_counter()
-        await client.search(dataset.queries[query], collection=collection, limit=limit, **_given(settings))
+        given = _given(settings, dataset.filters.get(query))
+        await client.search(dataset.queries[query], collection=collection, limit=limit, **given)
         spent[query] = 1000.0 * (time.perf_counter() - started)
         bar.advance(task)
     return spent
@@ -176,11 +178,11 @@ async def _ask_all(
 ) -> dict[str, list[Hit]]:
     """As many chunks as both legs can give, since several may be of one document."""
     candidates = min(CANDIDATES_MAX, max(settings.candidates, depth))
-    given = {**_given(settings), "candidates": candidates}
     gate = asyncio.Semaphore(_SEARCHES_AT_ONCE)
     task = bar.add_task(f"{label}: searches", total=len(dataset.queries))
 
     async def ask(query: str, text: str) -> tuple[str, list[Hit]]:
+        given = {**_given(settings, dataset.filters.get(query)), "candidates": candidates}
         async with gate:
             answer = await client.search(
                 text, collection=collection, limit=min(CANDIDATES_MAX, 2 * candidates), **given
@@ -191,7 +193,9 @@ async def _ask_all(
     return dict(await asyncio.gather(*(ask(*query) for query in dataset.queries.items())))
 
 
-def _given(settings: SearchSettings) -> Mapping[str, Any]:
+def _given(settings: SearchSettings, narrowed: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
+    """`narrowed` is the query's own filter, beside the one of all."""
+    filters = [each for each in (settings.filter, narrowed) if each]
     return {
         "mode": settings.mode,
         "fusion": settings.fusion,
@@ -199,5 +203,5 @@ def _given(settings: SearchSettings) -> Mapping[str, Any]:
         "rerank": settings.rerank or False,
         "suppress_duplicates": settings.suppress_duplicates,
         "mmr": settings.mmr or False,
-        "filter": settings.filter,
+        "filter": {"$and": filters} if len(filters) > 1 else next(iter(filters), None),
     }

@@ -64,7 +64,7 @@ async def record_messages(service: MemoryService, caller: Caller, arguments: Rec
         for index, each in enumerate(arguments.messages)
     ]
     try:
-        answer = await service.append(tenant, session_id, AppendRequest(user_id=user_id, turns=turns))
+        answer = await service.append(tenant, session_id, AppendRequest(user_id=user_id, turns=turns), only_of=user_id)
     except Conflict as error:
         if error.errors:
             raise _renamed(error) from error

@@ -54,7 +54,7 @@ async def _reason(service: RetrievalService, tenant: str, request: SearchRequest
         collection = await service.collection(tenant, request.collection)
         if collection.documents == 0:
             return f"The collection {shortened(collection.name, 80)!r} is empty; add_documents fills it."
-    elif not (await service.collection_page(tenant, None, 1)).items:
+    elif not await service.collection_names(tenant, limit=1):
         return "There are no collections yet; add_documents makes one."
     if len((request.filter or {}).keys()) > 1:
         return "Nothing either with one restriction less; try fewer filters or other words."

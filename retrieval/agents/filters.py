@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from retrieval.lookups import Field
 from shared.errors import InvalidFields, invalid
-from shared.filters import Kind, kind_of
+from shared.filters import Kind, kind_of, parse_filter
 
 OPERATORS: Final = ("eq", "ne", "in", "gt", "gte", "lt", "lte", "contains")
 _LISTED: Final = ", ".join(OPERATORS)
@@ -22,20 +22,36 @@ _FIELDS_SHOWN_MAX: Final = 30
 
 def filter_of(given: Mapping[str, Any]) -> dict[str, Any]:
     """Raises InvalidFields that names the field and the operators."""
-    return {name: _condition(name, value) for name, value in given.items()}
+    found = {name: _condition(name, value) for name, value in given.items()}
+    try:
+        parse_filter(found, path="filter")
+    except InvalidFields as error:
+        # In the words that it was written in.
+        told = error.errors[0]
+        raise invalid(told.path.replace(".$", "."), told.message.replace("$", "")) from error
+    return found
 
 
-def check_fields(given: Mapping[str, Any], fields: Sequence[Field], *, is_all: bool, where: str) -> None:
-    """`given` as it comes from `filter_of`, `fields` of everything that is searched, unless `is_all` is false. Raises
-    InvalidFields."""
-    known: dict[str, list[Field]] = {}
-    for field in fields:
-        known.setdefault(field.name, []).append(field)
+def unknown_fields(given: Mapping[str, Any], fields: Sequence[Field]) -> list[str]:
+    """`given` as it comes from `filter_of`, and those of its fields that are in anything that is searched. Raises InvalidFields
+    for a value that a field never has."""
+    known = _by_name(fields)
     for name, condition in given.items():
         if name in known:
             _check_kinds(name, condition, known[name])
-        elif is_all:
-            raise _unknown_field(name, known, where)
+    return [name for name in given if name not in known]
+
+
+def unknown_field(name: str, fields: Sequence[Field], where: str) -> InvalidFields:
+    """An error that lists the fields that there are."""
+    listed = [f"{each} ({kind})" for each, found in _by_name(fields).items() if (kind := type_of(found))]
+    if not listed:
+        return invalid(f"filter.{name}", f"documents in {where} have no metadata to filter by; leave the filter out")
+    more = f" and {len(listed) - _FIELDS_SHOWN_MAX} more" if len(listed) > _FIELDS_SHOWN_MAX else ""
+    return invalid(
+        f"filter.{name}",
+        f"no document in {where} has this field. Fields: {', '.join(listed[:_FIELDS_SHOWN_MAX])}{more}",
+    )
 
 
 def type_of(fields: Sequence[Field]) -> str:
@@ -93,13 +109,8 @@ def _shown(value: Any) -> str:
     return f"{kind_of(value)} {value!r}"[:80]
 
 
-def _unknown_field(name: str, known: Mapping[str, Sequence[Field]], where: str) -> InvalidFields:
-    typed = {each: type_of(fields) for each, fields in known.items()}
-    listed = [f"{each} ({kind})" for each, kind in typed.items() if kind]
-    if not listed:
-        return invalid(f"filter.{name}", f"documents in {where} have no metadata to filter by; leave the filter out")
-    more = f" and {len(listed) - _FIELDS_SHOWN_MAX} more" if len(listed) > _FIELDS_SHOWN_MAX else ""
-    return invalid(
-        f"filter.{name}",
-        f"no document in {where} has this field. Fields: {', '.join(listed[:_FIELDS_SHOWN_MAX])}{more}",
-    )
+def _by_name(fields: Sequence[Field]) -> dict[str, list[Field]]:
+    found: dict[str, list[Field]] = {}
+    for field in fields:
+        found.setdefault(field.name, []).append(field)
+    return found

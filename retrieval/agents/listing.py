@@ -5,6 +5,7 @@ from typing import Final
 
 from retrieval.agents.filters import type_of
 from retrieval.agents.messages import CollectionsListed, ListArguments, ListedCollection
+from retrieval.agents.texts import counted, shortened
 from retrieval.lookups import Fields
 from retrieval.service import RetrievalService
 from shared.errors import NotFound
@@ -32,51 +33,57 @@ async def list_collections(service: RetrievalService, caller: Caller, _arguments
     hint = _hint(shown=len(packed.parts), left_out=packed.left_out, is_all=page.next_cursor is None)
     facts = CollectionsListed(collections=[part.facts for part in packed.parts], hint=hint)
     text = "\n".join(
-        [f"{len(packed.parts)} collections" if listed else "No collections.", *(part.text for part in packed.parts)]
+        [
+            counted(len(packed.parts), "collection") if listed else "No collections.",
+            *(part.text for part in packed.parts),
+        ]
     )
     return Told(f"{text}\n{hint}" if hint else text, facts)
 
 
-async def known_collection(service: RetrievalService, tenant: str, name: str) -> Collection:
+async def has_collection(service: RetrievalService, tenant: str, name: str) -> bool:
+    return await service.collection_names(tenant, prefix=name, limit=1) == [name]
+
+
+async def check_collection(service: RetrievalService, tenant: str, name: str) -> None:
     """Raises NotFound that lists those of the tenant."""
-    try:
-        return await service.collection(tenant, name)
-    except NotFound as error:
-        raise NotFound(f"No collection named {_short(name)!r}. {await said_collections(service, tenant)}") from error
+    if not await has_collection(service, tenant, name):
+        raise NotFound(f"No collection named {_short(name)!r}. {await said_collections(service, tenant)}")
 
 
 async def said_collections(service: RetrievalService, tenant: str) -> str:
-    page = await service.collection_page(tenant, None, _NAMES_SHOWN_MAX)
-    if not page.items:
+    names = await service.collection_names(tenant, limit=_NAMES_SHOWN_MAX + 1)
+    if not names:
         return "There are no collections yet."
-    more = ", and more (list_collections)" if page.next_cursor is not None else ""
-    return f"Collections: {', '.join(_short(collection.name) for collection in page.items)}{more}."
+    more = ", and more (list_collections)" if len(names) > _NAMES_SHOWN_MAX else ""
+    return f"Collections: {', '.join(_short(name) for name in names[:_NAMES_SHOWN_MAX])}{more}."
 
 
 def typed_fields(fields: Fields) -> dict[str, str]:
-    """What to filter by, with the types of the values."""
-    return {field.name: kind for field in fields.fields if (kind := type_of([field]))}
+    """What to filter by, with the types of the values. Names that are longer than words are nobody's to write."""
+    return {
+        field.name: kind
+        for field in fields.fields
+        if len(field.name) <= _NAME_LENGTH_MAX and (kind := type_of([field]))
+    }
 
 
 def _listed(collection: Collection, fields: Fields) -> ListedCollection:
-    description = collection.description
-    if len(description) > _DESCRIPTION_LENGTH_MAX:
-        description = description[: _DESCRIPTION_LENGTH_MAX - 1] + "…"
     return ListedCollection(
         name=collection.name,
         documents=collection.documents,
-        description=description,
+        description=shortened(collection.description, _DESCRIPTION_LENGTH_MAX),
         filter_fields=typed_fields(fields),
     )
 
 
 def _part(listed: ListedCollection, _characters: int | None) -> Part[ListedCollection]:
-    words = f"- {listed.name}: {listed.documents} documents"
+    words = [f"- {listed.name}: {counted(listed.documents, 'document')}"]
     if listed.description:
-        words += f". {listed.description}"
+        words.append(listed.description)
     if listed.filter_fields:
-        words += f" Filter by {', '.join(f'{name} ({kind})' for name, kind in listed.filter_fields.items())}."
-    return Part(words, listed)
+        words.append(f"Filter by {', '.join(f'{name} ({kind})' for name, kind in listed.filter_fields.items())}")
+    return Part(". ".join(words), listed)
 
 
 def _hint(*, shown: int, left_out: int, is_all: bool) -> str | None:
@@ -88,4 +95,4 @@ def _hint(*, shown: int, left_out: int, is_all: bool) -> str | None:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= _NAME_LENGTH_MAX else name[: _NAME_LENGTH_MAX - 1] + "…"
+    return shortened(name, _NAME_LENGTH_MAX)

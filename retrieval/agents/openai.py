@@ -14,7 +14,8 @@ from retrieval.agents.messages import (
 )
 from retrieval.agents.names import DOCUMENT_ADDRESS, Place
 from retrieval.agents.naming import names_of, places_named
-from retrieval.agents.texts import CUT, beginning, metadata_shown, shortened
+from retrieval.agents.passages import metadata_shown
+from retrieval.agents.texts import CUT, beginning, shortened
 from retrieval.service import RetrievalService
 from shared.errors import NotFound
 from shared.mcp.addresses import address

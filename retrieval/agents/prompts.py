@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from retrieval.agents.listing import known_collection
+from retrieval.agents.listing import check_collection
 from retrieval.agents.naming import places_named
 from retrieval.agents.resources import suggest_collections
 from retrieval.agents.texts import quoted, shortened
@@ -20,7 +20,7 @@ async def write_answer_with_sources(service: RetrievalService, caller: Caller, g
     collection = given.get("collection")
     within = ""
     if collection:
-        await known_collection(service, caller.principal.tenant, collection)
+        await check_collection(service, caller.principal.tenant, collection)
         within = f" with collection={quoted(collection)}"
     return (
         f"Answer this question from the stored documents:\n\n{given['question']}\n\n"

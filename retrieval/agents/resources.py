@@ -7,11 +7,11 @@ import msgspec
 
 from retrieval.agents.listing import typed_fields
 from retrieval.agents.names import DOCUMENT_ADDRESS
+from retrieval.agents.texts import counted
 from retrieval.service import RetrievalService
 from shared.errors import NotFound
 from shared.mcp.addresses import address
 from shared.mcp.catalogue import Caller, ResourceInfo, ResourceKind, ResourcePage
-from shared.retrieval_messages import DocumentsQuery
 
 COLLECTION_ADDRESS: Final = "collection://{name}"
 _LISTED_MAX: Final = 100
@@ -27,7 +27,7 @@ async def list_collections(service: RetrievalService, caller: Caller, cursor: st
             uri=address(COLLECTION_ADDRESS, name=each.name),
             name=each.name,
             title=each.name,
-            description=each.description or f"{each.documents} documents",
+            description=each.description or counted(each.documents, "document"),
             media_type="application/json",
         )
         for each in page.items
@@ -59,11 +59,7 @@ async def read_document(service: RetrievalService, caller: Caller, values: Mappi
 async def suggest_collections(
     service: RetrievalService, caller: Caller, typed: str, _known: Mapping[str, str]
 ) -> list[str]:
-    tenant = caller.principal.tenant
-    # A page begins after its cursor, and what is typed may itself be a name.
-    exact = [typed] if typed and await _has_collection(service, tenant, typed) else []
-    page = await service.collection_page(tenant, typed or None, _SUGGESTED_MAX)
-    return exact + [each.name for each in page.items if each.name.startswith(typed)]
+    return await service.collection_names(caller.principal.tenant, prefix=typed, limit=_SUGGESTED_MAX)
 
 
 async def suggest_documents(
@@ -72,23 +68,14 @@ async def suggest_documents(
     """Of the collection that is known, or of the only one."""
     tenant, name = caller.principal.tenant, known.get("collection")
     if name is None:
-        found = (await service.collection_page(tenant, None, 2)).items
+        found = await service.collection_names(tenant, limit=2)
         if len(found) != 1:
             return []
-        name = found[0].name
-    if not await _has_collection(service, tenant, name):
-        return []
-    exact = [typed] if name in (await service.holders(tenant, [typed])).get(typed, ()) else []
-    page = await service.document_page(tenant, name, DocumentsQuery(cursor=typed or None, limit=_SUGGESTED_MAX))
-    return exact + [each.id for each in page.items if each.id.startswith(typed)]
-
-
-async def _has_collection(service: RetrievalService, tenant: str, name: str) -> bool:
+        name = found[0]
     try:
-        await service.collection(tenant, name)
+        return await service.document_ids(tenant, name, prefix=typed, limit=_SUGGESTED_MAX)
     except NotFound:
-        return False
-    return True
+        return []
 
 
 RESOURCES: Final = (

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
-from retrieval.agents.listing import known_collection, said_collections
+from retrieval.agents.listing import check_collection, has_collection, said_collections
 from retrieval.agents.messages import (
     AddArguments,
     DeleteArguments,
@@ -25,7 +25,7 @@ from retrieval.agents.names import Place
 from retrieval.agents.naming import places_named
 from retrieval.agents.texts import shortened
 from retrieval.service import RetrievalService
-from shared.errors import FieldError, InvalidFields, NotFound, ServiceError, invalid
+from shared.errors import FieldError, InvalidFields, ServiceError, invalid
 from shared.mcp.catalogue import Caller, Told
 from shared.retrieval_messages import DocumentIn, DocumentsDelete, IngestAnswer, IngestRequest, Job, JobEvent
 
@@ -38,7 +38,8 @@ _DIGEST_DIGITS: Final = 10
 # What models write; plain text is cut and found just as well.
 _CONTENT_TYPE: Final = "text/markdown"
 _ERROR_LENGTH_MAX: Final = 300
-_NAME_LENGTH_MAX: Final = 100
+# Of a hundred names, so that an answer keeps to what hosts show.
+_NAME_LENGTH_MAX: Final = 190
 
 
 async def add_documents(service: RetrievalService, caller: Caller, arguments: AddArguments) -> Told:
@@ -59,17 +60,22 @@ async def delete_documents(service: RetrievalService, caller: Caller, arguments:
     names = list(dict.fromkeys(arguments.ids))
     collection = arguments.collection
     if collection is not None:
-        await known_collection(service, tenant, collection)
+        await check_collection(service, tenant, collection)
     places = await places_named(service, tenant, names, collection=collection)
     passages = [name for name in names if (place := places[name]) is not None and place.start is not None]
     wholes = {name: place for name in names if (place := places[name]) is not None and place.start is None}
-    for place_collection in dict.fromkeys(place.collection for place in wholes.values()):
-        ids = list(
-            dict.fromkeys(place.document_id for place in wholes.values() if place.collection == place_collection)
-        )
-        await service.delete_documents(tenant, place_collection, DocumentsDelete(ids=ids))
+    ids: dict[str, list[str]] = {}
+    for place in wholes.values():
+        ids.setdefault(place.collection, []).append(place.document_id)
+    known = [collection] if collection is not None else await service.collection_names(tenant, limit=2)
+    if len(known) == 1:
+        # One that was accepted and is still being indexed is in no collection yet; deleting it by id ends that too.
+        ids.setdefault(known[0], []).extend(name for name in names if places[name] is None)
+    for name, found in ids.items():
+        if found:
+            await service.delete_documents(tenant, name, DocumentsDelete(ids=found))
     missing = [name for name in names if name not in wholes]
-    return _deleted(list(wholes), missing, passages, places)
+    return _deleted(_named(list(wholes)), _named(missing), passages, places)
 
 
 def document_id_of(document: NewDocument) -> str:
@@ -104,13 +110,9 @@ def _documents(given: Sequence[NewDocument]) -> list[DocumentIn]:
 async def _collection_for(service: RetrievalService, tenant: str, named: str | None) -> tuple[str, bool]:
     """Its name, and whether it is made by this."""
     if named is not None:
-        try:
-            await service.collection(tenant, named)
-        except NotFound:
-            return named, True
-        return named, False
-    found = (await service.collection_page(tenant, None, 2)).items
-    return (found[0].name, False) if len(found) == 1 else (DEFAULT_COLLECTION, not found)
+        return named, not await has_collection(service, tenant, named)
+    found = await service.collection_names(tenant, limit=2)
+    return (found[0], False) if len(found) == 1 else (DEFAULT_COLLECTION, not found)
 
 
 async def _followed(service: RetrievalService, caller: Caller, job: Job) -> IngestAnswer:
@@ -183,6 +185,10 @@ def _deleted(deleted: list[str], missing: list[str], passages: Sequence[str], pl
 
 def _names(names: Sequence[str]) -> str:
     return ", ".join(names) or "nothing"
+
+
+def _named(names: Sequence[str]) -> list[str]:
+    return [shortened(name, _NAME_LENGTH_MAX) for name in names]
 
 
 def _in_tool_words(error: InvalidFields) -> InvalidFields:

@@ -17,7 +17,7 @@ from shared.wire import invalid_fields
 
 def arguments_of(tool: Tool, given: Mapping[str, Any]) -> msgspec.Struct:
     """Raises InvalidFields in the tool's own words."""
-    names = [each.name for each in msgspec.structs.fields(tool.arguments)]
+    names = tool.arguments.__struct_fields__
     lists = _lists_of(tool.arguments)
     values: dict[str, Any] = {}
     for name, value in given.items():

@@ -94,8 +94,10 @@ async def test_what_was_ingested_is_asked_again_without_writing(
     sequence = (await retrieval.client.collection("mine")).sequence
     (folder / "corpus.jsonl").unlink()
     done = await shell.run(*arguments, "--reuse")
+    nowhere = await shell.run("eval", "retrieval", "--dataset", str(folder), "--reuse")
 
-    assert (early.code, done.code) == (2, 0)
+    assert (early.code, done.code, nowhere.code) == (2, 0, 2)
+    assert "--collection says where the documents are" in nowhere.err
     assert "holds 0 documents, and the dataset 3: leave out --reuse" in early.err
     assert (await retrieval.client.collection("mine")).sequence == sequence
 
@@ -182,3 +184,22 @@ async def test_results_become_a_page(shell: Shell, folder: Path, tmp_path: Path)
     assert "lexical against hybrid" in html.read_text()
     assert markdown.read_text().strip() == printed.out.strip()
     assert "| search.mode | hybrid | lexical |" in printed.lines
+
+
+async def test_a_query_is_narrowed_by_its_own_filter(shell: Shell, folder: Path) -> None:
+    """Asked for wool, and narrowed to what is no loom: the one that was judged is not found any more."""
+    lines = [
+        {"_id": name, "text": text, "metadata": {"made": "cloth" if name == "loom" else "other"}}
+        for name, text in DOCUMENTS.items()
+    ]
+    queries = [
+        {"_id": name, "text": text, "metadata": {"filter": {"made": "other"}} if name == "q2" else {}}
+        for name, text in QUERIES.items()
+    ]
+    encoder = msgspec.json.Encoder()
+    (folder / "corpus.jsonl").write_bytes(encoder.encode_lines(lines))
+    (folder / "queries.jsonl").write_bytes(encoder.encode_lines(queries))
+
+    done = await shell.run("eval", "retrieval", "--dataset", str(folder), "--json")
+
+    assert {query["id"]: query["scores"]["recall@100"] for query in done.json["queries"]} == {"q1": 1, "q2": 0, "q3": 1}

@@ -8,7 +8,7 @@ import pytest
 
 from diptych.evaluation.results import read_result
 from tests.diptych.command import Shell
-from tests.harness import RunningMemory
+from tests.harness import RunningMemory, running_memory
 
 # The command itself may block: its event loop serves nobody else.
 pytestmark = pytest.mark.blocking
@@ -140,3 +140,40 @@ async def test_contexts_are_asked_before_and_after_folding(
     assert "is folded by an earlier run" in again.err
     assert list(folded.json["overall"]) == ["share@400 folded"]
     assert (await memory.client.session("c-c1/s1")).tail_tokens == 0
+
+
+async def test_what_spans_keep_is_scored(shell: Shell, memory: RunningMemory, folder: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "spans.json"
+    arguments = ("eval", "summaries", "--dataset", str(folder), "--user", "s-")
+
+    done = await shell.run(*arguments, "-o", str(kept))
+    again = await shell.run(*arguments, "--reuse", "--baseline", str(kept))
+
+    assert (done.code, again.code) == (0, 0)
+    result = read_result(kept)
+    assert list(result.overall) == ["answers", "identifiers", "evidence", "saved"]
+    assert result.scores("identifiers") == {"q2": 1.0}
+    assert all(0.0 <= found.mean <= 1.0 for metric, found in result.overall.items() if metric != "saved")
+    assert len((await memory.client.spans("s-c1/s2")).items) == 1
+
+
+async def test_spans_are_compared_with_summaries_that_people_wrote(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "talks.jsonl").write_text(
+        '{"fname": "a", "dialogue": "#P1#: The lesson moved to Thursday.\\n#P2#: Good.", "summary": "The lesson moved."}\n'
+    )
+
+    done = await shell.run("eval", "summaries", "--dataset", str(tmp_path), "--json")
+    wrong = await shell.run("eval", "summaries", "--dataset", str(tmp_path), "--reuse")
+
+    assert (done.code, wrong.code) == (0, 2)
+    assert list(done.json["overall"]) == ["ROUGE-1", "ROUGE-2", "ROUGE-L", "recall-1", "saved"]
+    assert done.json["overall"]["recall-1"]["mean"] == 1.0
+    assert done.json["dataset"]["counts"] == {"dialogues": 1, "turns": 2}
+
+
+async def test_a_memory_without_retrieval_is_not_scored_by_words_alone(tmp_path: Path, folder: Path) -> None:
+    async with running_memory(tmp_path / "data") as alone:
+        done = await Shell({"DIPTYCH_MEMORY_URL": alone.url}).run("eval", "memory", "--dataset", str(folder))
+
+    assert (done.code, done.out) == (3, "")
+    assert "memory cannot reach retrieval" in done.err

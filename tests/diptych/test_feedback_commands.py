@@ -71,6 +71,32 @@ async def test_recalls_are_judged_by_number_or_fact_listed_and_become_a_set(
     assert (deleted.json["feedback"], deleted.json["verified"]) == (1, True)
 
 
+async def test_what_was_judged_is_evaluated(
+    shell: Shell, retrieval: RunningRetrieval, memory: RunningMemory, tmp_path: Path
+) -> None:
+    said = {"kiln": "A kiln fires clay.", "loom": "A loom weaves wool.", "forge": "A forge heats iron."}
+    await retrieval.client.ingest("c", [{"id": name, "text": text} for name, text in said.items()])
+    await memory.client.append(
+        "s" * 256, [{"id": name, "role": "user", "content": text} for name, text in said.items()], user_id="ada"
+    )
+    await shell.run("feedback", "add", "what fires clay?", "-c", "c", "-r", "kiln", "-w", "loom")
+    await shell.run("feedback", "add", "what is never found?", "-c", "c", "-r", "forge")
+    await shell.run("feedback", "add", "what weaves wool?", "--user", "ada", "-r", f"{'s' * 256}#2")
+    searches, recalls = str(tmp_path / "searches"), str(tmp_path / "recalls")
+    await shell.run("feedback", "export", "-c", "c", "-o", searches)
+    await shell.run("feedback", "export", "--user", "ada", "-o", recalls)
+
+    lexical = ("--mode", "lexical", "-k", "1", "--no-latency", "--json")
+    of_searches = await shell.run("eval", "retrieval", "--dataset", searches, *lexical)
+    of_recalls = await shell.run("eval", "memory", "--dataset", recalls, *lexical)
+
+    assert (of_searches.code, of_recalls.code) == (0, 0), (of_searches.err, of_recalls.err)
+    scores = {query["id"]: query["scores"]["recall@1"] for query in of_searches.json["queries"]}
+    kept = {each.query: each.id for each in (await retrieval.client.feedback("c")).items}
+    assert scores == {kept["what fires clay?"]: 1.0, kept["what is never found?"]: 0.0}
+    assert [query["scores"]["all@1"] for query in of_recalls.json["queries"]] == [1.0]
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [

@@ -1,12 +1,12 @@
-"""`diptych forget` and `diptych audit`."""
+"""`diptych forget`, `diptych audit` and `diptych retention`."""
 
 import pytest
 
-from shared.forgetting_messages import AuditEntry
+from shared.forgetting_messages import AuditEntry, TenantRetention
 from shared.memory_messages import EraseReport
 from shared.wire import JSON, decode
 from tests.diptych.command import Shell
-from tests.harness import RunningMemory
+from tests.harness import RunningMemory, until
 
 # The command itself may block: its event loop serves nobody else.
 pytestmark = pytest.mark.blocking
@@ -56,3 +56,31 @@ async def test_the_audit_lists_what_was_erased(shell: Shell, memory: RunningMemo
     assert shown.code == 0
     assert "1 turns" in shown.out
     assert [entry.report.turns for entry in entries] == [3]
+
+
+async def test_retention_is_set_when_confirmed_and_erases_what_is_past_it(shell: Shell, memory: RunningMemory) -> None:
+    await fill(memory)
+    before = await shell.run("retention", "get")
+    refused = await shell.run("retention", "set", "--turns", "3", stdin="n\n")
+    assert (before.code, before.out, refused.code) == (0, "kept: everything, for ever\n", 1)
+    assert await memory.client.retention() == TenantRetention()
+
+    done = await shell.run("retention", "set", "--turns", "3", "--days", "30", stdin="y\n")
+    assert done.out == "kept: turns of the last 30 days, of these the newest 3 turns of a session\n"
+
+    async def is_erased() -> bool:
+        return [turn.id for turn in (await memory.client.turns("s")).items] == ["t1", "t2", "t3"]
+
+    await until(is_erased)
+    forever = await shell.run("--json", "retention", "set", "--forever")
+    assert decode(forever.out.encode(), JSON, TenantRetention) == TenantRetention()
+
+
+@pytest.mark.parametrize("options", [(), ("--forever", "--days", "3"), ("--days", "0", "--yes")])
+async def test_retention_is_not_set_by_half_a_sentence(
+    shell: Shell, memory: RunningMemory, options: tuple[str, ...]
+) -> None:
+    wrong = await shell.run("retention", "set", *options)
+
+    assert wrong.code == 2
+    assert await memory.client.retention() == TenantRetention()

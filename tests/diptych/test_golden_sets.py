@@ -13,8 +13,10 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from benchmarks.data import read_judgements, read_records
+from benchmarks.data import read_records
 from diptych import RetrievalClient
+from diptych.evaluation.conversations import read_conversations
+from diptych.evaluation.datasets import read_retrieval
 from diptych.golden_sets import grades_of, write_recall_set, write_search_set
 from shared.errors import NotFound
 from shared.feedback_messages import JudgedDocument
@@ -108,12 +110,12 @@ async def _filled(client: RetrievalClient) -> dict[str, int]:
 
 
 def _read_search_set(folder: Path) -> tuple[dict[str, str], dict[str, dict[str, int]]]:
-    """By the reader of the evaluations here, which passes over grades of 0; queries by their words."""
-    texts = {record["_id"]: record["text"] for record in read_records(folder, "queries.jsonl")}
-    corpus = {record["_id"]: record["text"] for record in read_records(folder, "corpus.jsonl")}
-    judged = read_judgements(folder, "qrels.tsv")
-    assert judged.keys() == texts.keys()
-    return corpus, {texts[query]: grades for query, grades in judged.items()}
+    """As `diptych eval` reads it, which passes over grades of 0; queries by their words."""
+    if (folder / "queries.jsonl").stat().st_size == 0:  # of which it says that there is nothing to measure
+        return {each["_id"]: each["text"] for each in read_records(folder, "corpus.jsonl")}, {}
+    read = read_retrieval(folder)
+    corpus = {each.id or "": each.text or "" for each in read.documents}
+    return corpus, {read.queries[query]: grades for query, grades in read.judgements.items()}
 
 
 TURNS = {"s": ["s0", "s1"], "t": ["t0", "t1"], "g": ["g0", "g1"]}
@@ -173,7 +175,11 @@ def _read_questions(folder: Path) -> dict[tuple[str, str | None], dict[str, int]
     """With the turns' own names, as their texts have them."""
     names = {record["turn_id"]: record["text"].split()[1] for record in read_records(folder, "turns.jsonl")}
     found: dict[tuple[str, str | None], dict[str, int]] = {}
-    for record in read_records(folder, "questions.jsonl"):
+    records = read_records(folder, "questions.jsonl")
+    evidence = {record["question_id"]: set(record["evidence_turns"]) for record in records}
+    asked = read_conversations(folder).questions if records else []
+    assert {question.id: question.evidence for _, question in asked} == evidence
+    for record in records:
         assert record["evidence_turns"] == list(record["grades"])
         grades = {names[turn]: grade for turn, grade in record["grades"].items()}
         found[record["question"], record["session_id"]] = grades

@@ -110,3 +110,20 @@ def test_a_folder_without_judgements_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(SettingsError, match="has no judgements"):
         read_retrieval(tmp_path)
+
+
+def test_filters_and_metadata_belong_to_the_dataset(tmp_path: Path) -> None:
+    plain = read_retrieval(write(tmp_path))
+    dataset = read_retrieval(
+        write(
+            tmp_path,
+            corpus_jsonl='{"_id": "a", "title": "T", "text": "x", "metadata": {"team": "red"}}\n{"_id": "c", "text": "y"}\n',
+            queries_jsonl='{"_id": "1", "text": "one", "metadata": {"filter": {"team": "red"}}}\n'
+            '{"_id": "2", "text": "two"}\n{"_id": "3", "text": "three", "metadata": {"filter": "none", "other": [1]}}\n',
+        )
+    )
+
+    assert [each.metadata for each in dataset.documents] == [{"team": "red"}, None]
+    assert dataset.filters == {"1": {"team": "red"}}
+    assert dataset.sha256 != plain.sha256
+    assert only_queries(dataset, ["3"]).filters == {}

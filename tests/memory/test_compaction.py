@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 
 from diptych import Policy, SessionSpec
+from memory.schema import migrations
+from memory.spans import OVERFULL
+from shared.database import Database
 from shared.errors import InvalidFields, NotFound
 from shared.memory_messages import Span
 from tests.harness import RunningMemory, make_key, running_memory, until
@@ -52,6 +55,16 @@ async def opened(running: RunningMemory, span: Span) -> list[int]:
         if page.next_cursor is None:
             return found
         cursor = page.next_cursor
+
+
+async def test_the_look_for_full_tails_reads_no_other_session(tmp_path: Path) -> None:
+    database = await asyncio.to_thread(Database.open, tmp_path / "memory.db", migrations, readers=1)
+    plan = await database.read(
+        lambda connection: connection.execute(f"EXPLAIN QUERY PLAN {OVERFULL}", ("extractive", 0, 10)).fetchall()
+    )
+    await asyncio.to_thread(database.close)
+
+    assert [row[3] for row in plan] == ["SEARCH sessions USING INDEX sessions_overfull (<expr>=? AND id>?)"]
 
 
 async def test_a_tail_that_outgrows_its_policy_is_folded_in_the_background(tmp_path: Path) -> None:

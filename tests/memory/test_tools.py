@@ -12,8 +12,8 @@ from mcp.types import ResourceTemplateReference
 from memory.agents.catalogue import CATALOGUE, TOOLS
 from shared.mcp.schemas import schema_of
 from shared.tokens import estimate_tokens
+from tests.agents import ERAS, Agent, Era, agent_at
 from tests.harness import RunningMemory, make_key, running_memory
-from tests.memory.agents import ERAS, Agent, Era, agent_at
 
 LISBON = "Ada lives in Lisbon."
 PORTO = "Ada lives in Porto."

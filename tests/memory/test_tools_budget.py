@@ -14,8 +14,8 @@ from shared.fact_messages import FactIn
 from shared.mcp.budget import CHARACTERS_MAX
 from shared.memory_messages import AppendRequest, FactKind, TurnIn
 from shared.tokens import estimate_tokens
+from tests.agents import Agent, agent_at, text_of
 from tests.harness import RunningMemory, running_memory
-from tests.memory.agents import Agent, agent_at, text_of
 
 WORDS = (
     ["queue", "deploy", "vault", "Lisbon", "the", "of", "4711", "/srv/app.log"],

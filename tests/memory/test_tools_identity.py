@@ -15,8 +15,8 @@ from shared.errors import Forbidden, InvalidFields
 from shared.keys import KeyFile, Principal, Scope
 from shared.mcp.catalogue import Caller
 from shared.memory_messages import AppendRequest, SessionSpec, TurnIn
+from tests.agents import Agent, agent_at, text_of
 from tests.harness import RunningMemory, make_key, running_memory
-from tests.memory.agents import Agent, agent_at, text_of
 
 LISBON = "Ada lives in Lisbon."
 SECRET = "The vault opens with 4711."

@@ -37,6 +37,7 @@ class Attempt:
 
 # What is nobody's is tried as well as what is bob's.
 NOBODYS = {"session": "nobodys"}
+BOBS = {"session_id": "bobs", "id": "b1"}
 ATTEMPTS: Mapping[str, list[Attempt]] = {
     "info": [Attempt(200)],
     "check": [Attempt(403)],
@@ -114,6 +115,23 @@ ATTEMPTS: Mapping[str, list[Attempt]] = {
     ],
     "export_memory": [Attempt(403, query="?user_id=bob"), Attempt(403, query="?everything=true"), Attempt(200)],
     "import_memory": [Attempt(403)],
+    "add_feedback": [
+        Attempt(403, {"user_id": "bob", "query": "where?", "judgments": [{**BOBS, "relevance": 1}]}),
+        Attempt(422, {"query": "where?", "judgments": [{**BOBS, "relevance": 1}]}),
+        Attempt(422, {"agent_id": "planner", "query": "where?", "judgments": [{**BOBS, "relevance": 1}]}),
+        Attempt(422, {"query": "where?", "judgments": [{"kind": "fact", "id": "b-fact", "relevance": 1}]}),
+        Attempt(404, {"session_id": "bobs", "query": "where?", "judgments": [{"id": "b1", "relevance": 1}]}),
+        Attempt(404, {"session_id": "nobodys", "query": "where?", "judgments": [{"id": "n1", "relevance": 1}]}),
+    ],
+    "list_feedback": [
+        Attempt(403, query="?user_id=bob"),
+        Attempt(404, query="?session_id=bobs"),
+        Attempt(404, query="?session_id=nobodys"),
+        Attempt(422, query="?everything=true"),
+        Attempt(200, query="?agent_id=planner"),
+        Attempt(200),
+    ],
+    "delete_feedback": [Attempt(404)],
 }
 
 
@@ -155,7 +173,8 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
         await tenant.put_fact(id="b-fact", user_id="bob", text="Bob lives on the island of Zanzibar.")
         await tenant.put_fact(id="a-fact", user_id="ada", text="Ada lives on an island.")
         span = (await tenant.spans("bobs")).items[0].id
-        path = {"session": "bobs", "span": span, "fact": "b-fact", "snapshot": "none"}
+        judged = await tenant.add_feedback("zanzibar?", [{**BOBS, "relevance": 1}], user_id="bob", agent_id="planner")
+        path = {"session": "bobs", "span": span, "fact": "b-fact", "snapshot": "none", "feedback": judged.id}
         yield House(running.url, tenant, ada, token, path)
 
 
@@ -212,6 +231,9 @@ async def test_a_users_key_does_everything_with_its_own(house: House) -> None:
     assert (await ada.compact("notes", tail_tokens_keep=0)).turns_folded == 1
     span = (await ada.spans("notes")).items[0]
     assert len((await ada.span_turns(span.id)).items) == 1
+    judged = await ada.add_feedback("where?", [{"session_id": "notes", "id": "t1", "relevance": "right"}])
+    assert [each.query for each in (await ada.feedback()).items] == ["where?"]
+    assert (await ada.erase_feedback(judged.id)).feedback == 1
     assert (await ada.erase_session("notes")).turns == 1
     with pytest.raises(NotFound):
         await ada.fact("home")

@@ -1,6 +1,7 @@
 """`make outside`: both services with the real model, and others' clients and checkers let loose on them."""
 
 import asyncio
+import logging
 import shutil
 import sys
 import tempfile
@@ -9,9 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import structlog
+
 from diptych.ports import free_ports
 from diptych.supervisor import Supervisor
 from tests.outside import day
+from tests.outside.hosting import hosting_checks
 from tests.outside.programs import HERE, INSTALLED, Check, offer_diptych, run_all, succeed
 from tests.outside.servers import checks_of
 from tests.outside.snippets import snippet_checks, stdio_listed
@@ -41,6 +45,8 @@ async def main(chosen: Iterable[str]) -> int:
     shutil.copytree(HERE / "clients", INSTALLED / "clients", dirs_exist_ok=True)
     shutil.copy(HERE / "day.json", INSTALLED)
     offer_diptych()
+    # Of the servers in this process only what is wrong, as of the others.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     with tempfile.TemporaryDirectory(prefix="diptych-outside-") as scratch:
         retrieval_port, memory_port = free_ports(2)
         environment = {
@@ -63,6 +69,7 @@ def _checks(scratch: Path, retrieval_url: str, memory_url: str) -> list[Check]:
     retrieval, memory = f"{retrieval_url}/mcp", f"{memory_url}/mcp"
     scripts = (("typescript_v1", ()), ("typescript_v2", ("auto",)), ("typescript_v2", ("legacy",)))
     return [
+        *hosting_checks(),
         *(
             Check(f"a day with the Python SDK, {era}", partial(day.live, f"python-{era}", era, retrieval, memory))
             for era in ("auto", "legacy")

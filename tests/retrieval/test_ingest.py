@@ -69,6 +69,36 @@ async def test_new_metadata_alone_replaces_without_embedding(retrieval: RunningR
     assert (await retrieval.client.search("alpha")).hits[0].metadata == {"v": 2}
 
 
+async def test_a_document_that_is_only_to_be_new_replaces_nothing(retrieval: RunningRetrieval) -> None:
+    await retrieval.client.ingest("docs", [{"id": "a", "text": "alpha"}])
+    retrieval.embedder.embedded.clear()
+
+    answer = await retrieval.client.ingest(
+        "docs", [{"id": "a", "text": "beta", "only_if_new": True}, {"id": "b", "text": "gamma", "only_if_new": True}]
+    )
+    again = await retrieval.client.ingest("docs", [{"id": "b", "text": "gamma"}])
+
+    assert statuses(answer) == {"a": "unchanged", "b": "created"}
+    assert retrieval.embedder.embedded == ["gamma"]
+    assert (await retrieval.client.document("docs", "a")).text == "alpha"
+    assert statuses(again) == {"b": "unchanged"}
+
+
+async def test_one_that_was_only_to_be_new_does_not_stand_in_the_way_of_an_earlier_one(tmp_path: Path) -> None:
+    embedder = GatedEmbedder()
+    async with running_retrieval(tmp_path, embedder=embedder) as running:
+        embedder.let(1)
+        await running.client.ingest("docs", [{"id": "a", "text": "alpha"}])
+        replacing = await running.client.ingest("docs", [{"id": "a", "text": "beta"}], wait=False)
+
+        skipped = await running.client.ingest("docs", [{"id": "a", "text": "gamma", "only_if_new": True}])
+        embedder.let(1)
+        await running.service.ingested("default", replacing.job.id)
+
+        assert statuses(skipped) == {"a": "unchanged"}
+        assert (await running.client.document("docs", "a")).text == "beta"
+
+
 async def test_two_documents_with_the_same_text_are_two_documents(retrieval: RunningRetrieval) -> None:
     await retrieval.client.ingest("docs", [{"id": "a", "text": "same"}, {"id": "b", "text": "same"}])
     await retrieval.client.delete_document("docs", "a")

@@ -5,6 +5,7 @@ import contextlib
 import gc
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,32 @@ async def test_idle_collections_close_and_open_again(tmp_path: Path) -> None:
         await assert_whole(running, 6)
 
 
+async def test_a_change_that_nobody_waits_for_is_found_a_moment_later(tmp_path: Path) -> None:
+    async with running_retrieval(tmp_path) as running:
+        await running.client.ingest("docs", documents(3))
+        row = await running.service.store.collection("default", "docs")
+        await running.service.store.delete_documents(row, ["1"])
+        await running.service.projections.advance(row)
+
+        async def is_taken_in() -> bool:
+            return (await indexes_of(running)).sequence == 4
+
+        await until(is_taken_in)
+        assert (await running.client.check()).clean
+
+
+async def test_changes_are_taken_in_at_once_as_long_as_anybody_waits(tmp_path: Path) -> None:
+    async with running_retrieval(tmp_path) as running:
+        await running.client.ingest("docs", documents(1))
+        indexes = await indexes_of(running)
+        assert not indexes.awaited.is_set()
+        with indexes.waited_for():
+            with indexes.waited_for():
+                assert indexes.awaited.is_set()
+            assert indexes.awaited.is_set()
+        assert not indexes.awaited.is_set()
+
+
 async def test_a_collection_in_use_is_never_closed(tmp_path: Path) -> None:
     async with running_retrieval(tmp_path, collection_idle_s=0.01) as running:
         await running.client.ingest("docs", documents(3))
@@ -90,6 +117,16 @@ async def test_a_collection_in_use_is_never_closed(tmp_path: Path) -> None:
         assert projections.open_count == 0
 
 
+@pytest.fixture
+def no_garbage_collector() -> Iterator[None]:
+    """What is in a cycle stays: a service with hundreds of megabytes has a full collection once in a long while."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_garbage_collector")
 async def test_many_collections_are_searched_a_few_at_a_time_and_hold_nothing_afterwards(tmp_path: Path) -> None:
     count, most = 40, 4
     async with running_retrieval(tmp_path, open_collections_max=most) as running:
@@ -115,7 +152,6 @@ async def test_many_collections_are_searched_a_few_at_a_time_and_hold_nothing_af
 
 def _held() -> tuple[int, int]:
     """File handles of this process, and threads of open lexical indexes."""
-    gc.collect()
     names = []
     for task in Path("/proc/self/task").iterdir():
         with contextlib.suppress(OSError):  # it ended meanwhile

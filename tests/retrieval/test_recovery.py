@@ -132,6 +132,7 @@ async def test_check_names_what_is_wrong_inside_the_truth(tmp_path: Path) -> Non
         first, second = (row[0] for row in connection.execute("SELECT id FROM chunks ORDER BY id LIMIT 2"))
         connection.execute("UPDATE chunks SET start = start + 1 WHERE id = ?", (first,))
         connection.execute("DELETE FROM ops WHERE chunk_id = ?", (second,))
+        connection.execute("UPDATE collections SET chunks = chunks + 1")
         connection.commit()
         connection.close()
         return first, second
@@ -142,6 +143,55 @@ async def test_check_names_what_is_wrong_inside_the_truth(tmp_path: Path) -> Non
 
     assert f"chunk {shifted} is not the text at its offsets" in problems
     assert f"chunk {unheard} is missing from ops" in problems
+    assert "the counts of collection default/docs are not those of its rows" in problems
+
+
+async def test_counts_follow_every_way_in_which_documents_come_and_go(tmp_path: Path) -> None:
+    long, short = "\n\n".join(f"{number} " + "word " * 300 for number in range(5)), "short"
+    async with running_retrieval(tmp_path) as running:
+        client = running.client
+
+        async def counts() -> tuple[int, int]:
+            found = await client.collection("docs")
+            documents = (await client.documents("docs", limit=100)).items
+            assert (found.documents, found.chunks) == (len(documents), sum(each.chunks for each in documents))
+            assert (await client.check()).clean
+            return found.documents, found.chunks
+
+        await client.ingest(
+            "docs", [{"id": str(number), "text": long, "metadata": {"n": number}} for number in range(6)]
+        )
+        documents, chunks = await counts()
+        assert (documents, chunks > documents) == (6, True)
+        await client.ingest("docs", [{"id": "0", "text": short}, {"id": "1", "text": long, "metadata": {"n": 1}}])
+        assert await counts() == (6, chunks - chunks // 6 + 1)
+        await client.delete_documents("docs", ids=["0", "1", "not there"])
+        await client.delete_documents("docs", filter={"n": {"$lt": 4}})
+        assert await counts() == (2, 2 * (chunks // 6))
+
+
+@pytest.mark.blocking
+def test_collections_from_before_counts_were_kept_are_counted(tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / "old.db")
+    migrations.apply(sqlite_utils.Database(connection), stop_before="m010_counts")
+    connection.execute(
+        "INSERT INTO collections (tenant, name, model, chunking, fusion, description, created_at) "
+        "VALUES ('t', 'full', '', '', '', '', ''), ('t', 'empty', '', '', '', '', '')"
+    )
+    connection.execute(
+        "INSERT INTO documents (collection_id, document_id, title, uri, content_type, text, metadata, content_hash, accepted, "
+        "created_at, updated_at) VALUES (1, 'd', '', '', '', 'xy', '{}', x'', 0, '', '')"
+    )
+    connection.executemany(
+        "INSERT INTO chunks (collection_id, document, ordinal, start, stop, headings, text, embed_hash) "
+        "VALUES (1, 1, ?, ?, ?, '[]', ?, x'')",
+        [(0, 0, 1, "x"), (1, 1, 2, "y")],
+    )
+
+    migrations.apply(sqlite_utils.Database(connection))
+
+    assert connection.execute("SELECT documents, chunks FROM collections ORDER BY id").fetchall() == [(1, 2), (0, 0)]
+    connection.close()
 
 
 async def test_files_of_a_collection_that_is_gone_are_removed_at_the_start(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from msgspec import inspect
 
-from shared import fact_messages, memory_messages, memory_records, messages, retrieval_messages
+from shared import fact_messages, feedback_messages, memory_messages, memory_records, messages, retrieval_messages
 from shared.memory_records import DIGEST_PATTERN
 from shared.messages import ID_PATTERN, Answer, Request
 from shared.retrieval_messages import UploadForm
@@ -37,7 +37,7 @@ def message_kinds() -> list[type[msgspec.Struct]]:
     """Every message that travels in both encodings, requests and answers. A form does in neither."""
     found = {
         value
-        for module in (messages, retrieval_messages, memory_messages, memory_records, fact_messages)
+        for module in (messages, retrieval_messages, memory_messages, memory_records, fact_messages, feedback_messages)
         for value in vars(module).values()
         if isinstance(value, type)
         and issubclass(value, (Request, Answer))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+from multidict import CIMultiDict
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import Tracer
 
@@ -93,7 +94,7 @@ async def test_outside_of_a_request_no_trace_is_sent(upstream: Upstream, probe: 
 @pytest.mark.parametrize("tracer", [None, TracerProvider().get_tracer("probe")], ids=["none", "recording"])
 def test_a_span_is_the_child_of_the_header_s_whatever_its_case(tracer: Tracer | None) -> None:
     headers: dict[str, str] = {}
-    with server_span(tracer, "GET /", {"TraceParent": TRACEPARENT}) as span:
+    with server_span(tracer, "GET /", CIMultiDict({"TraceParent": TRACEPARENT})) as span:
         inject_trace(headers)
         assert span.is_recording() == (tracer is not None)
 

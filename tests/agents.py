@@ -12,7 +12,7 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.types import CallToolResult, TextContent, TextResourceContents
 
-from shared.mcp.hosting import USER_HEADER
+from shared.mcp.hosting import MCP_PATH, USER_HEADER
 from tests.harness import WAIT_S
 
 # The client imports these two when it needs them, and they read files: not on an event loop that is watched.
@@ -72,7 +72,7 @@ def text_of(result: CallToolResult) -> str:
 
 @asynccontextmanager
 async def agent_at(
-    url: str, *, key: str | None = None, user: str | None = None, era: Era = "auto"
+    url: str, *, key: str | None = None, user: str | None = None, era: Era = "auto", path: str = MCP_PATH
 ) -> AsyncIterator[Agent]:
     headers = {
         name: value
@@ -86,7 +86,7 @@ async def agent_at(
         # Nothing is verified on the way to a port of this machine, so no file of certificates is read either.
         async with (
             httpx2.AsyncClient(headers=headers, timeout=WAIT_S, verify=False) as http,
-            Client(streamable_http_client(f"{url}/mcp", http_client=http), mode=era) as client,
+            Client(streamable_http_client(f"{url}{path}", http_client=http), mode=era) as client,
         ):
             opened.set_result(client)
             await closing.wait()
