@@ -51,8 +51,7 @@ class Measured:
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [columns, ["---"] * len(columns), *rows]
-    # An empty cell is one space wide, also beside another.
-    return "\n".join(f"| {' | '.join(line)} |".replace("  ", " ") for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |".replace("|  |", "| |") for line in lines)
 
 
 def share(value: float) -> str:
