@@ -92,7 +92,20 @@ eval-baselines: $(INSTALLED) ## Take the slice's results of this build as the ne
 	$(EVAL_RETRIEVAL) --output evals/baselines/retrieval.json
 	$(EVAL_MEMORY) --output evals/baselines/memory.json
 
+# Every set in full that has a baseline: `make eval-full GATE=output` takes the results as the new ones, and with
+# EVAL_SETS="retrieval/scifact memory/beam-100k" adds sets.
+FULL := evals/baselines/full
+GATE ?= baseline
+EVAL_SETS ?= $(patsubst $(FULL)/%.json,%,$(wildcard $(FULL)/*/*.json))
+
+eval-full: $(INSTALLED) ## Has quality fallen? Whole golden sets against evals/baselines/full; takes long
+	@failed=; for set in $(EVAL_SETS); do \
+	  echo "$$set"; \
+	  $(EVAL) $${set%%/*} --dataset $(EVAL_DATA)/$$set --start --no-latency --$(GATE) $(FULL)/$$set.json || failed="$$failed $$set"; \
+	done; \
+	test -z "$$failed" || { echo "worse, or not measured:$$failed"; exit 1; }
+
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) $(PEERS_VENV) $(OUTSIDE) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help install demo test test-slow outside serve lint bench bench-quick bench-peers-env evals eval-gate eval-baselines clean
+.PHONY: help install demo test test-slow outside serve lint bench bench-quick bench-peers-env evals eval-gate eval-baselines eval-full clean

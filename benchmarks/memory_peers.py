@@ -14,8 +14,8 @@ Not measured: what they do with a language model, many users at once, and larger
 import asyncio
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -191,6 +191,15 @@ class _Seen:
     settle_s: float = 0.0
     search_ms: list[float] = field(default_factory=list)
     shares: list[float] = field(default_factory=list)
+    failure: str | None = None
+
+    @contextmanager
+    def noting_failure(self) -> Iterator[None]:
+        """The first reason is kept; a process that ended fails again at once, whatever it is asked."""
+        try:
+            yield
+        except PeerFailed as failure:
+            self.failure = self.failure or str(failure)
 
 
 async def measure(
@@ -209,7 +218,8 @@ async def measure(
         seen = {side.name: _Seen() for side in sides}
         await _append_all(sides, talks, seen, progress)
         await _search_all(sides, talks, seen, progress)
-        systems = [await _system(side, seen[side.name]) for side in sides]
+        absent |= {name: each.failure for name, each in seen.items() if each.failure}
+        systems = [await _system(side, seen[side.name]) for side in sides if side.name not in absent]
     return MemoryPeers(
         machine=this_machine(watch),
         talks=len(talks),
@@ -227,23 +237,26 @@ async def _append_all(sides: list[Side], talks: Sequence[Talk], seen: dict[str, 
     ]
     for number, (talk, block) in enumerate(progress.track(blocks, description="appends")):
         for side in in_turns(sides, number):
-            seen[side.name].append_ms += await side.append(talk, block)
-            started = time.perf_counter()
-            await side.settle()
-            seen[side.name].settle_s += time.perf_counter() - started
+            with seen[side.name].noting_failure():
+                seen[side.name].append_ms += await side.append(talk, block)
+                started = time.perf_counter()
+                await side.settle()
+                seen[side.name].settle_s += time.perf_counter() - started
 
 
 async def _search_all(sides: list[Side], talks: Sequence[Talk], seen: dict[str, _Seen], progress: Progress) -> None:
     for side in sides:
         for talk in talks:
-            await side.search(talk, [_WARM_UP])
+            with seen[side.name].noting_failure():
+                await side.search(talk, [_WARM_UP])
     blocks = [(talk, talk.asked[at : at + _BLOCK]) for talk in talks for at in range(0, len(talk.asked), _BLOCK)]
     for number, (talk, block) in enumerate(progress.track(blocks, description="questions")):
         for side in in_turns(sides, number):
-            answers = await side.search(talk, [asked.query for asked in block])
-            for asked, (ms, found) in zip(block, answers, strict=True):
-                seen[side.name].search_ms.append(ms)
-                seen[side.name].shares.append(found_share(found[:_LIMIT], asked))
+            with seen[side.name].noting_failure():
+                answers = await side.search(talk, [asked.query for asked in block])
+                for asked, (ms, found) in zip(block, answers, strict=True):
+                    seen[side.name].search_ms.append(ms)
+                    seen[side.name].shares.append(found_share(found[:_LIMIT], asked))
 
 
 async def _system(side: Side, seen: _Seen) -> System:

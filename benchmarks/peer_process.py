@@ -71,6 +71,8 @@ class PeerProcess:
             async with asyncio.timeout(timeout_s):
                 line = await reader.readline()
         except TimeoutError as error:
+            # Its late answer would be taken for that to another question.
+            self._process.kill()
             raise PeerFailed(f"{what} took longer than {timeout_s:g} s") from error
         except ConnectionError as error:
             raise PeerFailed(self._complaint()) from error

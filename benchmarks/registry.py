@@ -175,6 +175,16 @@ SUITES: Final = (
         has_peers=True,
     ),
     Suite(
+        name="retrieval-peers-large",
+        module="retrieval_peers",
+        measures="LanceDB and Chroma beside Diptych in 100,000 made-up documents, where all search approximately",
+        full=("--made", "100000", "--peer", "lancedb", "--peer", "chroma"),
+        minutes=8,
+        quick=("--made", "2000", "--peer", "lancedb", "--passes", "1", "--searches", "64"),
+        quick_minutes=2,
+        has_peers=True,
+    ),
+    Suite(
         name="memory-peers",
         module="memory_peers",
         measures="mem0 and mcp-memory-service on the same talks and questions: appends, searches, what is found",

@@ -15,9 +15,9 @@ import asyncio
 import shutil
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -37,6 +37,7 @@ from benchmarks.peer_process import PeerFailed, peers_option
 from benchmarks.report import Machine, OtherWork, Percentiles, err, percentiles, progress_bar, table_of, this_machine
 from benchmarks.vector_sides import LABELS, Side, diptych_side, peer_side, store_corpus, write_corpus
 from diptych.console import command
+from shared.vectors import Float32Array
 
 _BLOCK: Final = 25
 _WARM_UP: Final = 10
@@ -93,6 +94,11 @@ class _Seen:
     crowd_ms: list[float] = field(default_factory=list)
     crowd_s: float = 0.0
 
+    def add(self, numbers: Sequence[int], answers: Sequence[tuple[float, list[int]]]) -> None:
+        for number, (ms, rows) in zip(numbers, answers, strict=True):
+            self.ms.append(ms)
+            self.found[number] = rows
+
     def way(self, corpus: Corpus, nearest: list[list[int]] | None) -> Way:
         rows = [self.found[number] for number in range(len(corpus.asked))]
         return Way(
@@ -128,8 +134,9 @@ async def measure(folder: Path, corpus: Corpus, plan: Plan, stored_s: float, pro
             except PeerFailed as failure:
                 absent[LABELS[name]] = str(failure)
                 err.print(f"{LABELS[name]}: {failure}", markup=False)
-        seen = await _ask(sides, corpus, plan, progress)
-        absent |= await _crowd(sides, seen, plan, progress)
+        seen, failed = await _ask(sides, corpus, plan, progress)
+        sides = [side for side in sides if side.name not in failed]
+        absent |= failed | await _crowd(sides, seen, plan, progress)
         nearest = await asyncio.to_thread(corpus.nearest)
         systems = [
             System(
@@ -153,20 +160,30 @@ async def measure(folder: Path, corpus: Corpus, plan: Plan, stored_s: float, pro
     )
 
 
-async def _ask(sides: list[Side], corpus: Corpus, plan: Plan, progress: Progress) -> dict[tuple[str, str], _Seen]:
-    """One at a time, block by block. Whoever was first in a round is last in the next one."""
+async def _ask(
+    sides: list[Side], corpus: Corpus, plan: Plan, progress: Progress
+) -> tuple[dict[tuple[str, str], _Seen], dict[str, str]]:
+    """One at a time, block by block; whoever was first in a round is last in the next one. What was seen, and who failed, and why: it is
+    asked no more. Raises PeerFailed where that is Diptych."""
     turns = [(side, way) for side in sides for way in side.ways]
-    seen = {(side.name, way): _Seen() for side, way in turns}
-    for side, way in turns:
-        await side.search(way, range(min(_WARM_UP, len(corpus.asked))))
+    seen, failed = {(side.name, way): _Seen() for side, way in turns}, dict[str, str]()
+    first = range(min(_WARM_UP, len(corpus.asked)))
     blocks = [range(at, min(at + _BLOCK, len(corpus.asked))) for at in range(0, len(corpus.asked), _BLOCK)]
-    for number, block in enumerate(progress.track(blocks * plan.passes, description="one at a time")):
+    rounds = [first, *blocks * plan.passes]
+    for number, block in enumerate(progress.track(rounds, description="one at a time")):
         for side, way in in_turns(turns, number):
-            mine = seen[side.name, way]
-            for query, (ms, rows) in zip(block, await side.search(way, block), strict=True):
-                mine.ms.append(ms)
-                mine.found[query] = rows
-    return seen
+            if side.name in failed:
+                continue
+            try:
+                answers = await side.search(way, block)
+            except PeerFailed as failure:
+                if side is sides[0]:
+                    raise
+                failed[side.name] = f"{way}: {failure}"
+                continue
+            if number > 0:  # the first is the warm-up
+                seen[side.name, way].add(block, answers)
+    return seen, failed
 
 
 async def _crowd(
@@ -203,10 +220,19 @@ async def _made(folder: Path, data_dir: Path, documents: int, progress: Progress
     """As `_judged`, but made up."""
     directory = folder / "retrieval"
     embedder = await asyncio.to_thread(load_model, directory)
-    embed = partial(embedder.embed, kind="document")
+    embedding_s = 0.0
+
+    def embed(texts: list[str]) -> Float32Array:
+        """Not part of storing, so its time is taken off."""
+        nonlocal embedding_s
+        started = time.perf_counter()
+        vectors = embedder.embed(texts, "document")
+        embedding_s += time.perf_counter() - started
+        return vectors
+
     started = time.perf_counter()
     await asyncio.to_thread(fill, directory, data_dir, embedder.name, embed, documents, progress)
-    stored_s = time.perf_counter() - started
+    stored_s = time.perf_counter() - started - embedding_s
     asked = list(islice(unseen_queries(data_dir), _QUERIES_MADE))
     corpus = Corpus(
         model=embedder.name,

@@ -16,10 +16,10 @@ from benchmarks.filled import COLLECTION
 from benchmarks.judged_corpus import LIMIT, Corpus
 from benchmarks.load import json_request_bytes, request_bytes, run_clients
 from benchmarks.pair import limited, running_pair
-from benchmarks.peer_process import PeerProcess, running_peer
+from benchmarks.peer_process import PeerFailed, PeerProcess, running_peer
 from benchmarks.stored import Given, store
 from diptych import RetrievalClient, Vector
-from shared.errors import Internal
+from shared.errors import Internal, Unavailable
 from shared.retrieval_messages import SearchMode, SearchRequest
 
 LABELS: Final = {
@@ -76,14 +76,20 @@ class Served:
         return tuple(self.requests)
 
     async def search(self, way: str, numbers: Sequence[int]) -> list[tuple[float, list[int]]]:
-        spent_ms, _ = await run_clients(self.url, [self.requests[way][number] for number in numbers], clients=1)
+        spent_ms, _ = await self._run([self.requests[way][number] for number in numbers], 1)
         return [(ms, self.found[way][number]) for ms, number in zip(spent_ms, numbers, strict=True)]
 
     async def crowd(self, way: str, clients: int, searches: int) -> tuple[list[float], float]:
         requests = self.requests[way]
         asked = [requests[number % len(requests)] for number in range(searches)]
-        async with limited(_CROWD_TIMEOUT_S, f"a crowd's searches in {self.name}"):
-            return await run_clients(self.url, asked, clients=clients)
+        return await self._run(asked, clients)
+
+    async def _run(self, requests: Sequence[bytes], clients: int) -> tuple[list[float], float]:
+        try:
+            async with limited(_CROWD_TIMEOUT_S, f"searches in {self.name}"):
+                return await run_clients(self.url, requests, clients=clients)
+        except (OSError, EOFError, Unavailable) as error:
+            raise PeerFailed(f"its server: {str(error) or type(error).__name__}") from error
 
 
 @dataclass(slots=True)

@@ -1,7 +1,7 @@
 """What is evaluated: services that run, or a pair that is started for the run and ends with it."""
 
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,13 +34,16 @@ async def running_services(
 
 
 @asynccontextmanager
-async def started_services(*, keep: Path | None, timeout_s: float) -> AsyncIterator[Services]:
-    """A pair on free ports, without keys and with the other DIPTYCH_ settings of the caller. What it stores goes with it,
-    or stays in `keep` for another run. Raises ChildDied, PortTaken or Unavailable."""
+async def started_services(
+    *, keep: Path | None, timeout_s: float, settings: Mapping[str, str] | None = None
+) -> AsyncIterator[Services]:
+    """A pair on free ports, without keys, and with the other DIPTYCH_ settings of the caller and those of `settings`. What it
+    stores goes with it, or stays in `keep` for another run. Raises ChildDied, PortTaken or Unavailable."""
     retrieval_port, memory_port = free_ports(2)
     with tempfile.TemporaryDirectory(prefix="diptych-eval-") as scratch:
         data_dir = (keep or Path(scratch)).expanduser().resolve()
         environment = {
+            **(settings or {}),
             "DIPTYCH_DATA_DIR": str(data_dir),
             "DIPTYCH_KEYS_PATH": str(Path(scratch) / "keys.db"),
             "DIPTYCH_LOG_LEVEL": "warning",

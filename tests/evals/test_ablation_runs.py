@@ -1,0 +1,126 @@
+"""The ablations themselves, over tiny sets against real services."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from diptych import DocumentIn, TurnIn
+from diptych.evaluation.conversations import Conversation, MemoryDataset, Question
+from diptych.evaluation.datasets import RetrievalDataset
+from diptych.evaluation.memory_runs import Owner, fill_memory
+from diptych.evaluation.progress import progress_bar
+from diptych.evaluation.services import Services
+from evals import ablation_memory, ablation_retrieval
+from evals.ablation_memory import measure_memory, shown, stood_for
+from evals.ablation_retrieval import WAYS, measure_parts, untitled
+from evals.ablations import DEFAULT, rows_of
+from shared.memory_messages import Recalled, RecallScores, Turn
+from tests.harness import running_memory, running_retrieval
+
+MOMENT = datetime(2024, 3, 5, tzinfo=UTC)
+
+
+def talk() -> Conversation:
+    said = [f"about word{number} again" for number in range(12)]
+    sessions = {
+        name: [
+            TurnIn(id=f"{name}{number}", role="user", content=text, created_at=MOMENT + timedelta(days=number))
+            for number, text in enumerate(said[part])
+        ]
+        for name, part in (("a", slice(6)), ("b", slice(6, 12)))
+    }
+    session_of = {turn.id or "": name for name, turns in sessions.items() for turn in turns}
+    questions = [
+        Question("1", "word2", "", frozenset({"a2"})),
+        Question("2", "word9 word8", "", frozenset({"b2", "b3"})),
+    ]
+    return Conversation("talk", sessions, session_of, MOMENT + timedelta(days=6), questions)
+
+
+def recalled(turn: str, *, text: str = "x", kind: str = "turn", **given: object) -> Recalled:
+    return Recalled(  # type: ignore[call-arg,arg-type]  # kinds are drawn from texts here
+        kind=kind, id=turn, text=text, created_at=MOMENT, score=1.0, scores=RecallScores(), **given
+    )
+
+
+def stored(turn: str) -> Turn:
+    return Turn(id=turn, seq=1, role="user", content=f"text of {turn}", created_at=MOMENT, metadata={}, tokens=1)
+
+
+def test_what_is_shown_beside_several_turns_is_counted_once() -> None:
+    items = [
+        recalled("b", text="text of b", before=[stored("a")], after=[stored("c")]),
+        recalled("c", text="text of c", before=[stored("b")], after=[stored("d")]),
+    ]
+
+    assert list(shown(items)) == ["a", "b", "c", "d"]
+    assert shown(items)["b"] == "text of b"
+
+
+def test_a_span_stands_for_its_turns_and_a_fact_for_none() -> None:
+    conversation, owner = talk(), Owner("run/")
+    span = recalled("s", kind="span", session_id="run/talk/b", first_seq=2, last_seq=4)
+
+    assert stood_for(span, conversation, owner) == ["b1", "b2", "b3"]
+    assert stood_for(recalled("a2"), conversation, owner) == ["a2"]
+    assert stood_for(recalled("f", kind="fact"), conversation, owner) == []
+
+
+def test_documents_lose_their_titles_and_nothing_else() -> None:
+    golden = RetrievalDataset(
+        name="tiny",
+        documents=[DocumentIn(id="1", text="x", title="T")],
+        queries={"1": "x"},
+        judgements={"1": {"1": 1}},
+    )
+
+    (document,) = untitled(golden).documents
+    assert (document.id, document.text, document.title) == ("1", "x", None)
+    assert untitled(golden).judgements == golden.judgements
+
+
+@pytest.mark.blocking
+async def test_every_part_of_a_search_is_measured(tmp_path: Path) -> None:
+    golden = RetrievalDataset(
+        name="tiny",
+        documents=[DocumentIn(id=word, title=word, text=f"they are {word}ing") for word in ("jump", "run", "swim")],
+        queries={"1": "jumps", "2": "runs"},
+        judgements={"1": {"jump": 1}, "2": {"run": 1}},
+    )
+    async with running_retrieval(tmp_path) as running:
+        measured = await measure_parts(running.client, golden, progress_bar(quiet=True))
+
+    parts = {
+        row.part: row for row in rows_of(measured, metric=ablation_retrieval.METRIC, shown=ablation_retrieval.SHOWN)
+    }
+    assert len(parts) == len(measured) == len(WAYS) + 5
+    assert parts[DEFAULT].scores["nDCG@10"] == 1.0
+    assert parts["words alone"].scores["recall@10"] == 1.0
+    # "jumps" is neither "jumping" nor "jump" where endings stay.
+    stemless = parts["words alone, without stemming and stop words"]
+    assert (stemless.base, stemless.scores["recall@10"]) == ("words alone", 0.0)
+
+
+@pytest.mark.blocking
+async def test_every_part_of_a_recall_is_measured_and_agrees_with_the_service(tmp_path: Path) -> None:
+    dataset, owner = MemoryDataset(name="tiny", conversations=[talk()]), Owner()
+    bar = progress_bar(quiet=True)
+    async with (
+        running_retrieval(tmp_path / "retrieval") as retrieval,
+        running_memory(tmp_path / "memory", retrieval_url=retrieval.url) as memory,
+    ):
+        services = Services(retrieval.client, memory.client)
+        await fill_memory(memory.client, dataset, owner, bar)
+        found = await measure_memory(services, dataset, owner, is_embedding=True, bar=bar)
+
+    rows = {
+        row.part: row for row in rows_of(found.measured, metric=ablation_memory.METRIC, shown=ablation_memory.SHOWN)
+    }
+    # The speaker is left out of the words, and of what the model reads.
+    assert len({(row.group, row.part) for row in found.measured}) == len(found.measured)
+    assert found.agreement == 1.0
+    assert rows[DEFAULT].scores == {"any@10": 1.0, "share@10": 1.0, "all@10": 1.0}
+    assert len(found.measured) == len(ablation_memory.PARTS) + 8
+    assert (rows["`neighbours` 2: with the turns shown beside"].tokens or 0) > (rows[DEFAULT].tokens or 0)
+    assert rows["spans among the ten, after compaction; a span counts as its turns"].scores["all@10"] == 1.0
