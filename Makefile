@@ -77,6 +77,11 @@ evals: $(INSTALLED) ## Quality of searches on the golden sets; takes minutes
 	$(BIN)/python -m evals.retrieval
 	$(BIN)/python -m evals.memory
 
+ablations: $(INSTALLED) ## What each part of a search and a recall is worth, on slices of the golden sets; takes half an hour
+	$(BIN)/python -m evals.ablation retrieval
+	$(BIN)/python -m evals.ablation memory
+	$(BIN)/python -m benchmarks.readme --write
+
 # A slice of both golden sets that two cores do in about a minute, against the committed results of an earlier build.
 EVAL_DATA ?= ../shared/data
 EVAL := $(BIN)/python -m diptych eval
@@ -108,4 +113,4 @@ eval-full: $(INSTALLED) ## Has quality fallen? Whole golden sets against evals/b
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) $(PEERS_VENV) $(OUTSIDE) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help install demo test test-slow outside serve lint bench bench-quick bench-peers-env evals eval-gate eval-baselines eval-full clean
+.PHONY: help install demo test test-slow outside serve lint bench bench-quick bench-peers-env evals ablations eval-gate eval-baselines eval-full clean

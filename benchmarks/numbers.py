@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
+from benchmarks.ablation_numbers import ABLATION_NUMBERS
 from benchmarks.measured import Measured, milliseconds, share, table
 from benchmarks.peer_numbers import (
     memory_peers,
@@ -265,6 +266,7 @@ def machines(measured: Measured) -> str:
 
 
 NUMBERS: Final[dict[str, Callable[[Measured], str]]] = {
+    **ABLATION_NUMBERS,
     "backends": backends,
     "crashes": crashes,
     "encodings": encodings,
