@@ -67,7 +67,7 @@ $(PEERS_INSTALLED): benchmarks/requirements-peers.txt
 
 bench-peers-env: $(PEERS_INSTALLED) ## Install the systems that Diptych is measured beside, in .venv-peers (2.5 GB)
 
-bench: $(INSTALLED) $(PEERS_INSTALLED) ## Run every benchmark in full; about an hour. The README's numbers are made from it
+bench: $(INSTALLED) $(PEERS_INSTALLED) ## Run every benchmark in full; about an hour and a half. The README's numbers are made from it
 	$(BIN)/python -m benchmarks all
 
 bench-quick: $(INSTALLED) ## Run every benchmark on little data, without other systems; minutes

@@ -35,6 +35,7 @@ _RESULTS: Final = (
     "ingest",
     "embedding",
     "wire",
+    "mcp",
     "memory-writes",
     "memory-scale-100000",
     "compaction",
@@ -162,6 +163,14 @@ def encodings(measured: Measured) -> str:
     return table(titles, rows)
 
 
+def tool_calls(measured: Measured) -> str:
+    rows = [
+        (each["operation"], each["way"], milliseconds(each["ms"]["p50"]), milliseconds(each["ms"]["p95"]))
+        for each in measured.of("mcp")["calls"]
+    ]
+    return table(("call", "over", "p50 ms", "p95 ms"), rows)
+
+
 def filters(measured: Measured) -> str:
     found = measured.of("filtered")
     names = {"none": "no filter", "known": "a filter asked for before", "new": "a new filter"}
@@ -277,6 +286,7 @@ NUMBERS: Final[dict[str, Callable[[Measured], str]]] = {
     "million-around": million_around,
     "rates": rates,
     "speeds": speeds,
+    "tool-calls": tool_calls,
     "vector-peers": vector_peers,
     "vector-peers-absent": vector_peers_absent,
     "vector-peers-machine": vector_peers_machine,
