@@ -85,13 +85,6 @@ def agreement(measured: Measured) -> str:
     return " and ".join(shares)
 
 
-def twenty(measured: Measured) -> str:
-    """What more turns find, instead of what stands beside fewer."""
-    judged = measured.judged("memory")
-    shares = {name: judged[name]["ways"]["hybrid"]["overall"]["share"]["20"] for name in MEMORY_SETS}
-    return " and ".join(f"{share(value)} on {name}" for name, value in shares.items())
-
-
 def whole_sets(measured: Measured) -> str:
     """nDCG@10 of the legs and fusions over all documents and queries, and what the default has more."""
     judged = measured.judged("retrieval")
@@ -172,6 +165,5 @@ ABLATION_NUMBERS: Final[dict[str, Callable[[Measured], str]]] = {
     "ablation-memory": partial(summary, "memory", MEMORY_SETS),
     **{f"ablation-memory-{name}": partial(details, "memory", name) for name in MEMORY_SETS},
     "ablation-memory-agreement": agreement,
-    "ablation-memory-twenty": twenty,
     "ablation-memory-what": partial(what, "memory"),
 }

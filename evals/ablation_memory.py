@@ -13,7 +13,7 @@ import numpy as np
 from rich.progress import Progress
 
 from diptych.evaluation.context_runs import fold
-from diptych.evaluation.conversations import Conversation, MemoryDataset, Question
+from diptych.evaluation.conversations import Conversation, MemoryDataset
 from diptych.evaluation.memory_runs import Owner, RecallSettings, evaluate_memory
 from diptych.evaluation.metrics import Scores, score_evidence
 from diptych.evaluation.services import Services
@@ -36,9 +36,13 @@ _EMBED_TEXTS: Final = 64
 # Scores of a run are kept with six digits.
 _ROUNDED: Final = 1e-5
 _WITH_SPANS: Final[tuple[RecallKind, ...]] = ("turn", "span", "fact")
-# Shown beside the ten: two turns before and two after each.
-_NEIGHBOURS: Final = (1, 2)
-_SHOWN_MAX: Final = _LIMIT * (1 + 2 * max(_NEIGHBOURS))
+# By part: how many turns, and how many of those on each side of every one.
+_SHOWN: Final = {
+    "20 turns, not 10": (20, 0),
+    "10 turns with 1 `neighbours` on each side": (10, 1),
+    "10 turns with 2 `neighbours` on each side": (10, 2),
+}
+_SHOWN_MAX: Final = max(limit * (1 + 2 * beside) for limit, beside in _SHOWN.values())
 _MODES: Final = {
     ("", DEFAULT): RecallSettings(),
     ("legs", "meaning alone"): RecallSettings(mode="dense"),
@@ -108,7 +112,7 @@ async def measure_memory(
         nameless = [await _without_names(services.retrieval, memory, bar) for memory in memories]
         found = _by_parts(dataset, nameless, vectors, Parts(), bar)
         measured.append(Measurement(group="what the model reads", part="without the speaker", scores=found))
-    measured += await _beside(services.memory, dataset, owner, bar)
+    measured += await _shown_more(services.memory, dataset, owner, bar)
     await fold(services.memory, dataset, owner, bar)
     measured += await _with_spans(services.memory, dataset, owner, bar)
     return Found(measured, sum(same) / len(same))
@@ -202,14 +206,13 @@ def _by_parts(
     return score_evidence(rankings, _evidence(dataset), (_LIMIT,))
 
 
-async def _beside(client: MemoryClient, dataset: MemoryDataset, owner: Owner, bar: Progress) -> list[Measurement]:
-    """What is shown with the ten, and what that costs to read. The order of the ten is the same."""
+async def _shown_more(client: MemoryClient, dataset: MemoryDataset, owner: Owner, bar: Progress) -> list[Measurement]:
+    """More turns, or the same ten with what stands around them, and what either costs to read."""
     measured = []
-    for count in _NEIGHBOURS:
-        answers = await _recall_all(client, dataset, owner, bar, neighbours=count)
+    for part, (limit, neighbours) in _SHOWN.items():
+        answers = await _recall_all(client, dataset, owner, bar, limit=limit, neighbours=neighbours)
         rankings = {question: list(shown(items)) for question, items in answers.items()}
         scores = score_evidence(rankings, _evidence(dataset), (_SHOWN_MAX,))
-        part = f"`neighbours` {count}: with the turns shown beside"
         measured.append(
             Measurement(
                 group="what is shown",
@@ -279,36 +282,26 @@ async def _recall_all(
     owner: Owner,
     bar: Progress,
     *,
+    limit: int = _LIMIT,
     neighbours: int = 0,
     kinds: tuple[RecallKind, ...] = RecallSettings().kinds,
 ) -> dict[str, list[Recalled]]:
     task = bar.add_task(f"{dataset.name}: recalls", total=len(dataset.questions))
     found: dict[str, list[Recalled]] = {}
     for conversation, question in dataset.questions:
-        found[question.id] = await _recall(client, owner, conversation, question, neighbours, kinds)
+        answer = await client.recall(
+            question.text,
+            user_id=owner.user(conversation),
+            as_of=conversation.moment(question),
+            kinds=kinds,
+            limit=limit,
+            neighbours=neighbours,
+        )
+        if answer.degraded:
+            raise Unavailable("a recall was degraded: the numbers would be those of words alone")
+        found[question.id] = answer.items
         bar.advance(task)
     return found
-
-
-async def _recall(
-    client: MemoryClient,
-    owner: Owner,
-    conversation: Conversation,
-    question: Question,
-    neighbours: int,
-    kinds: tuple[RecallKind, ...],
-) -> list[Recalled]:
-    answer = await client.recall(
-        question.text,
-        user_id=owner.user(conversation),
-        as_of=conversation.moment(question),
-        kinds=kinds,
-        limit=_LIMIT,
-        neighbours=neighbours,
-    )
-    if answer.degraded:
-        raise Unavailable("a recall was degraded: the numbers would be those of words alone")
-    return answer.items
 
 
 def _evidence(dataset: MemoryDataset) -> dict[str, frozenset[str]]:

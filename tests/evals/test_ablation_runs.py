@@ -147,6 +147,6 @@ async def test_every_part_of_a_recall_is_measured_and_agrees_with_the_service(tm
     assert len({(row.group, row.part) for row in found.measured}) == len(found.measured)
     assert found.agreement == 1.0
     assert rows[DEFAULT].scores == {"any@10": 1.0, "share@10": 1.0, "all@10": 1.0}
-    assert len(found.measured) == len(ablation_memory.PARTS) + 8
-    assert (rows["`neighbours` 2: with the turns shown beside"].tokens or 0) > (rows[DEFAULT].tokens or 0)
+    assert len(found.measured) == len(ablation_memory.PARTS) + 9
+    assert (rows["10 turns with 2 `neighbours` on each side"].tokens or 0) > (rows[DEFAULT].tokens or 0)
     assert rows["spans among the ten, after compaction; a span counts as its turns"].scores["all@10"] == 1.0
