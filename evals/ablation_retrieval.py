@@ -16,7 +16,9 @@ from diptych.evaluation.datasets import RetrievalDataset
 from diptych.evaluation.retrieval_runs import SearchSettings, evaluate_retrieval, fill_collection
 from diptych.evaluation.services import started_services
 from evals.ablations import DEFAULT, Measurement
+from shared.errors import SettingsError
 from shared.fusion import FusionMethod
+from shared.messages import Info
 from shared.retrieval_client import RetrievalClient
 from shared.retrieval_messages import CollectionSpec, Fusion, Mmr, SearchMode
 
@@ -30,7 +32,7 @@ _MODES: Final[dict[SearchMode, str]] = {"hybrid": DEFAULT, "dense": _DENSE, "lex
 # Those that the service does not take by itself; the default is one of them under another name.
 BACKENDS: Final = (("onnx", "fp32"), ("onnx", "int8"), ("openvino", "fp32"), ("openvino", "int8"), ("torch", "fp32"))
 ABSENT: Final = {
-    "rerank by a cross-encoder": "no package that can be installed carries a trained one, and the model hub was out of reach; "
+    "rerank by a cross-encoder": "no trained one was at hand: the model hub was out of reach, and no package that carries one was found; "
     "the tests rerank with random weights, which say nothing of quality"
 }
 
@@ -72,20 +74,26 @@ async def measure_retrieval(
     """Starts services for it, one pair after the other."""
     measured: dict[str, list[Measurement]] = {dataset.name: [] for dataset in datasets}
     async with started_services(keep=keep, timeout_s=_TIMEOUT_S) as services:
-        details = (await services.retrieval.info()).details
+        info = await services.retrieval.info()
+        taken = _backend(info)
         for dataset in datasets:
             measured[dataset.name] += await measure_parts(services.retrieval, dataset, bar)
-    taken = str(details["embedding_backend"]), str(details["embedding_precision"])
     for backend, precision in backends:
-        if (backend, precision) == taken:
+        if f"{backend} {precision}" == taken:
             continue
         settings = {"DIPTYCH_EMBEDDING_BACKEND": backend, "DIPTYCH_EMBEDDING_PRECISION": precision}
         async with started_services(keep=keep, timeout_s=_TIMEOUT_S, settings=settings) as services:
+            if _backend(await services.retrieval.info()) != f"{backend} {precision}":
+                raise SettingsError(f"the service does not compute with {backend} {precision}, as it was told to")
             for dataset in datasets:
                 measured[dataset.name] += await _measure_backend(
                     services.retrieval, dataset, f"{backend} {precision}", bar
                 )
-    return Found(measured, {"model": str(details["model"]), "backend": " ".join(taken)})
+    return Found(measured, {"model": str(info.details["model"]), "backend": taken})
+
+
+def _backend(info: Info) -> str:
+    return f"{info.details['embedding_backend']} {info.details['embedding_precision']}"
 
 
 async def measure_parts(client: RetrievalClient, dataset: RetrievalDataset, bar: Progress) -> list[Measurement]:
