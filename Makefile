@@ -67,7 +67,7 @@ $(PEERS_INSTALLED): benchmarks/requirements-peers.txt
 
 bench-peers-env: $(PEERS_INSTALLED) ## Install the systems that Diptych is measured beside, in .venv-peers (2.5 GB)
 
-bench: $(INSTALLED) $(PEERS_INSTALLED) ## Run every benchmark in full; about an hour. The README's numbers are made from it
+bench: $(INSTALLED) $(PEERS_INSTALLED) ## Run every benchmark in full; about an hour and a half. The README's numbers are made from it
 	$(BIN)/python -m benchmarks all
 
 bench-quick: $(INSTALLED) ## Run every benchmark on little data, without other systems; minutes
@@ -76,6 +76,11 @@ bench-quick: $(INSTALLED) ## Run every benchmark on little data, without other s
 evals: $(INSTALLED) ## Quality of searches on the golden sets; takes minutes
 	$(BIN)/python -m evals.retrieval
 	$(BIN)/python -m evals.memory
+
+ablations: $(INSTALLED) ## What each part of a search and a recall is worth, on slices of the golden sets; takes half an hour
+	$(BIN)/python -m evals.ablation retrieval
+	$(BIN)/python -m evals.ablation memory
+	$(BIN)/python -m benchmarks.readme --write
 
 # A slice of both golden sets that two cores do in about a minute, against the committed results of an earlier build.
 EVAL_DATA ?= ../shared/data
@@ -108,4 +113,4 @@ eval-full: $(INSTALLED) ## Has quality fallen? Whole golden sets against evals/b
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) $(PEERS_VENV) $(OUTSIDE) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help install demo test test-slow outside serve lint bench bench-quick bench-peers-env evals eval-gate eval-baselines eval-full clean
+.PHONY: help install demo test test-slow outside serve lint bench bench-quick bench-peers-env evals ablations eval-gate eval-baselines eval-full clean

@@ -26,9 +26,13 @@ class Measured:
     def has(self, name: str) -> bool:
         return (self._root / f"benchmarks/results/{name}.json").is_file()
 
+    def evaluated(self, name: str) -> dict[str, Any]:
+        """Of an eval. Raises SettingsError where it was never run."""
+        return self._file(f"evals/results/{name}.json")
+
     def judged(self, name: str) -> dict[str, dict[str, Any]]:
         """Of an eval, by set."""
-        return {each["name"]: each for each in self._file(f"evals/results/{name}.json")["sets"]}
+        return {each["name"]: each for each in self.evaluated(name)["sets"]}
 
     @cached_property
     def calls(self) -> dict[str, dict[str, Any]]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
+from benchmarks.ablation_numbers import ABLATION_NUMBERS
 from benchmarks.measured import Measured, milliseconds, share, table
 from benchmarks.peer_numbers import (
     memory_peers,
@@ -34,6 +35,7 @@ _RESULTS: Final = (
     "ingest",
     "embedding",
     "wire",
+    "mcp",
     "memory-writes",
     "memory-scale-100000",
     "compaction",
@@ -161,6 +163,14 @@ def encodings(measured: Measured) -> str:
     return table(titles, rows)
 
 
+def tool_calls(measured: Measured) -> str:
+    rows = [
+        (each["operation"], each["way"], milliseconds(each["ms"]["p50"]), milliseconds(each["ms"]["p95"]))
+        for each in measured.of("mcp")["calls"]
+    ]
+    return table(("call", "over", "p50 ms", "p95 ms"), rows)
+
+
 def filters(measured: Measured) -> str:
     found = measured.of("filtered")
     names = {"none": "no filter", "known": "a filter asked for before", "new": "a new filter"}
@@ -256,6 +266,7 @@ def machines(measured: Measured) -> str:
 
 
 NUMBERS: Final[dict[str, Callable[[Measured], str]]] = {
+    **ABLATION_NUMBERS,
     "backends": backends,
     "crashes": crashes,
     "encodings": encodings,
@@ -275,6 +286,7 @@ NUMBERS: Final[dict[str, Callable[[Measured], str]]] = {
     "million-around": million_around,
     "rates": rates,
     "speeds": speeds,
+    "tool-calls": tool_calls,
     "vector-peers": vector_peers,
     "vector-peers-absent": vector_peers_absent,
     "vector-peers-machine": vector_peers_machine,

@@ -20,7 +20,7 @@ from diptych.console import command
 from shared.errors import SettingsError
 
 ROOT: Final = Path(__file__).parent.parent
-PAGES: Final = ("README.md", "docs/EVALUATION.md")
+PAGES: Final = ("README.md", "docs/EVALUATION.md", "docs/ABLATIONS.md")
 _MARKED: Final = re.compile(r"<!-- numbers: ([\w-]+) -->(.*?)<!-- end -->", re.DOTALL)
 
 

@@ -44,14 +44,6 @@ SUITES: Final = (
         quick_minutes=0.7,
     ),
     Suite(
-        name="tools",
-        module="mcp",
-        measures="tool calls beside the same calls over HTTP, calls with 8 in flight, catalogues and answers against their budgets",
-        minutes=2,
-        quick=("--documents", "50", "--rounds", "40"),
-        quick_minutes=0.5,
-    ),
-    Suite(
         name="wire",
         module="wire",
         measures="JSON against MessagePack, the same messages: bytes, and microseconds to encode and decode",

@@ -194,9 +194,9 @@ def _by_parts(
     rankings: dict[str, list[str]] = {}
     for memory in memories:
         ranker = TurnRanker(memory.items, parts)
-        as_of = memory.conversation.ended_at or max(item.created_at for item in memory.items)
+        last = max(item.created_at for item in memory.items)
         for question in memory.conversation.questions:
-            asked = Asked(question.text, vectors[question.id], as_of)
+            asked = Asked(question.text, vectors[question.id], memory.conversation.moment(question) or last)
             rankings[question.id] = [memory.turn_ids[number] for number in ranker.ids(asked, _LIMIT)]
             bar.advance(task)
     return score_evidence(rankings, _evidence(dataset), (_LIMIT,))
@@ -301,7 +301,7 @@ async def _recall(
     answer = await client.recall(
         question.text,
         user_id=owner.user(conversation),
-        as_of=conversation.ended_at,
+        as_of=conversation.moment(question),
         kinds=kinds,
         limit=_LIMIT,
         neighbours=neighbours,

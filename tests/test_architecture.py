@@ -29,7 +29,10 @@ EXEMPT = {
     ("benchmarks/transcripts.py", "memory"),  # made-up turns, in the type that summaries read
     ("benchmarks/compaction.py", "memory"),  # what a span says is worked out by pure modules, without a service
     ("benchmarks/memory_writes.py", "memory"),  # its store without the service around it, and the table of the bare row
-    ("evals/ablation_memory.py", "memory"),  # what has no switch is left out where memory's pure modules are put together
+    (
+        "evals/ablation_memory.py",
+        "memory",
+    ),  # what has no switch is left out where memory's pure modules are put together
     ("evals/recall_parts.py", "memory"),  # there
     ("evals/summaries.py", "memory"),  # what a span says is worked out by pure modules, without a service
     ("evals/summarizers.py", "memory"),  # likewise

@@ -4,7 +4,6 @@ nDCG has linear gain (Jarvelin and Kekalainen 2002), and is 1 when the first pla
 through the place of the first relevant document. recall is the share of the relevant ones that are among the first.
 """
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from diptych.evaluation.extras import needed
@@ -48,14 +47,6 @@ def score_evidence(
     for found in scores.values():
         found |= {f"all@{depth}": float(found[f"share@{depth}"] == 1.0) for depth in depths}
     return scores
-
-
-def best_of_each(pairs: Iterable[tuple[str, float]]) -> list[str]:
-    """Documents by their best chunk, from (document, score of a chunk); ties stay in the order given."""
-    best: dict[str, float] = {}
-    for document, score in pairs:
-        best[document] = max(score, best.get(document, -math.inf))
-    return sorted(best, key=lambda document: -best[document])
 
 
 def _calculated(

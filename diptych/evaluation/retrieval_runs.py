@@ -13,7 +13,7 @@ import msgspec
 from rich.progress import Progress, TaskID
 
 from diptych.evaluation.datasets import RetrievalDataset
-from diptych.evaluation.metrics import best_of_each, metric_names, score_rankings
+from diptych.evaluation.metrics import metric_names, score_rankings
 from diptych.evaluation.results import DatasetInfo, QueryResult, Result, make_result
 from shared.errors import SettingsError, Unavailable
 from shared.retrieval_client import RetrievalClient
@@ -98,7 +98,8 @@ async def evaluate_retrieval(
     label = label or settings.mode
     latencies = await _time(client, dataset, collection, settings, depths[0], label, bar) if is_timed else {}
     answers = await _ask_all(client, dataset, collection, settings, max(depths), label, bar)
-    rankings = {query: best_of_each((hit.document_id, hit.score) for hit in hits) for query, hits in answers.items()}
+    # In the order of the answer, which is not that of the scores where `mmr` has a say.
+    rankings = {query: [hit.document_id for hit in hits] for query, hits in answers.items()}
     scores = score_rankings(rankings, dataset.judgements, depths)
     described = await client.collection(collection)
     return make_result(

@@ -49,7 +49,7 @@ COMMANDS = {
     "feedback delete": ["ID", "--recall"],
     "feedback export": ["--collection", "--user", "--session", "--agent", "--all", "--output", "--judged-only"],
     "keys": ["create", "list", "revoke"],
-    "keys create": ["--tenant", "--name", "--scope"],
+    "keys create": ["--tenant", "--name", "--scope", "--user"],
     "keys list": [],
     "keys revoke": ["KEY_ID"],
     "delete": ["ID", "--collection", "--filter"],
@@ -62,6 +62,16 @@ COMMANDS = {
     "check": [],
     "info": [],
     "demo": ["--question"],
+    "mcp": ["retrieval|memory|both", "--user", "--embedded"],
+    "retention": ["get", "set"],
+    "retention get": [],
+    "retention set": ["--days", "--turns", "--forever", "--yes"],
+    "eval": ["retrieval", "memory", "context", "summaries", "report"],
+    "eval retrieval": ["--dataset", "--limit", "--mode", "--fusion", "--rerank", "--output", "--baseline", "--tolerance"],
+    "eval memory": ["--dataset", "--limit", "--mode", "--kind", "--output", "--baseline", "--tolerance"],
+    "eval context": ["--dataset", "--limit", "--budget", "--state", "--output", "--baseline", "--tolerance"],
+    "eval summaries": ["--dataset", "--limit", "--output", "--baseline", "--tolerance"],
+    "eval report": ["RESULT", "--output"],
 }
 
 

@@ -10,12 +10,14 @@ from diptych.evaluation.conversations import Conversation, MemoryDataset, Questi
 from diptych.evaluation.datasets import RetrievalDataset
 from diptych.evaluation.memory_runs import Owner, fill_memory
 from diptych.evaluation.progress import progress_bar
+from diptych.evaluation.retrieval_runs import SearchSettings, evaluate_retrieval, fill_collection
 from diptych.evaluation.services import Services
 from evals import ablation_memory, ablation_retrieval
 from evals.ablation_memory import measure_memory, shown, stood_for
 from evals.ablation_retrieval import WAYS, measure_parts, untitled
 from evals.ablations import DEFAULT, rows_of
 from shared.memory_messages import Recalled, RecallScores, Turn
+from shared.retrieval_messages import Mmr
 from tests.harness import running_memory, running_retrieval
 
 MOMENT = datetime(2024, 3, 5, tzinfo=UTC)
@@ -100,6 +102,31 @@ async def test_every_part_of_a_search_is_measured(tmp_path: Path) -> None:
     # "jumps" is neither "jumping" nor "jump" where endings stay.
     stemless = parts["words alone, without stemming and stop words"]
     assert (stemless.base, stemless.scores["recall@10"]) == ("words alone", 0.0)
+
+
+@pytest.mark.blocking
+async def test_an_answer_is_scored_in_its_own_order_where_variety_changed_it(tmp_path: Path) -> None:
+    golden = RetrievalDataset(
+        name="tiny",
+        documents=[
+            DocumentIn(id=name, text=text) for name, text in (("a", "jump run"), ("b", "jump run"), ("c", "run far"))
+        ],
+        queries={"1": "jump run"},
+        judgements={"1": {"a": 1, "b": 1}},
+    )
+    bar = progress_bar(quiet=True)
+    async with running_retrieval(tmp_path) as running:
+        await fill_collection(running.client, "tiny", golden, bar)
+        found = [
+            await evaluate_retrieval(
+                running.client, golden, collection="tiny", settings=SearchSettings(mmr=mmr), is_timed=False, bar=bar
+            )
+            for mmr in (None, Mmr(diversity=1.0))
+        ]
+
+    plain, varied = (each.overall["nDCG@10"].mean for each in found)
+    assert plain == 1.0
+    assert varied < 1.0
 
 
 @pytest.mark.blocking

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diptych.evaluation.metrics import (
-    best_of_each,
     evidence_names,
     metric_names,
     score_evidence,
@@ -83,8 +82,3 @@ def test_evidence_is_found_in_part_or_in_whole() -> None:
     assert [scores[f"share@{depth}"] for depth in (1, 3, 5)] == pytest.approx([1 / 3, 2 / 3, 1.0])
     assert [scores[f"all@{depth}"] for depth in (1, 3, 5)] == [0.0, 0.0, 1.0]
     assert score_evidence({}, {"q": ["t1"]}, (5,))["q"] == {"any@5": 0.0, "share@5": 0.0, "all@5": 0.0}
-
-
-def test_a_document_stands_where_its_best_chunk_stands() -> None:
-    assert best_of_each([("a", 0.4), ("b", 0.9), ("a", 0.95), ("c", 0.9)]) == ["a", "b", "c"]
-    assert best_of_each([]) == []

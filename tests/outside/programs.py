@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -46,8 +47,11 @@ def offer_diptych() -> None:
 async def run(*command: str | Path, **variables: str) -> Ended:
     """Raises Failed when it takes too long. Finds node and `diptych` first."""
     paths = [INSTALLED / "node_modules/.bin", Path(sys.executable).parent]
+    found = os.pathsep.join([*map(str, paths), os.environ.get("PATH", "")])
+    if shutil.which(str(command[0]), path=found) is None:
+        raise Failed(f"{command[0]} is not there; `make outside` installs it")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DIPTYCH_")}
-    environment["PATH"] = os.pathsep.join([*map(str, paths), environment.get("PATH", "")])
+    environment["PATH"] = found
     process = await asyncio.create_subprocess_exec(
         *map(str, command),
         cwd=INSTALLED,
