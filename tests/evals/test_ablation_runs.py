@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from evals import ablation_memory, ablation_retrieval
 from evals.ablation_memory import measure_memory, shown, stood_for
 from evals.ablation_retrieval import WAYS, measure_parts, untitled
 from evals.ablations import DEFAULT, rows_of
-from shared.memory_messages import Recalled, RecallScores, Turn
+from shared.memory_messages import Recalled, RecallKind, RecallScores, Turn
 from shared.retrieval_messages import Mmr
 from tests.harness import running_memory, running_retrieval
 
@@ -40,10 +41,8 @@ def talk() -> Conversation:
     return Conversation("talk", sessions, session_of, MOMENT + timedelta(days=6), questions)
 
 
-def recalled(turn: str, *, text: str = "x", kind: str = "turn", **given: object) -> Recalled:
-    return Recalled(  # type: ignore[call-arg,arg-type]  # kinds are drawn from texts here
-        kind=kind, id=turn, text=text, created_at=MOMENT, score=1.0, scores=RecallScores(), **given
-    )
+def recalled(turn: str, *, text: str = "x", kind: RecallKind = "turn", **given: Any) -> Recalled:
+    return Recalled(kind=kind, id=turn, text=text, created_at=MOMENT, score=1.0, scores=RecallScores(), **given)
 
 
 def stored(turn: str) -> Turn:

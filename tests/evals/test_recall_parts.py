@@ -12,11 +12,12 @@ from memory.event_times import event_range
 from memory.index import ScopeIndex, Wanted
 from memory.recall_query import understand
 from memory.records import Changes, IndexedItem
+from shared.memory_messages import RecallKind
 from shared.vectors import Float32Array
 
 START = datetime(2024, 3, 5, 12, tzinfo=UTC)
 LATER = START + timedelta(days=400)
-TURNS = frozenset({"turn"})
+TURNS: frozenset[RecallKind] = frozenset({"turn"})
 TEXTS = (
     "we moved to Rome",
     "yes, since last June",
