@@ -1,4 +1,4 @@
-"""What the memory service does, once for every way in: HTTP now, MCP later. Each method takes the caller's tenant and
+"""What the memory service does, once for every way in: HTTP and agents' tools. Each method takes the caller's tenant and
 answers a message, or raises a ServiceError."""
 
 from collections.abc import Sequence
