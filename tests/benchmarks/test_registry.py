@@ -63,7 +63,9 @@ class TestRunning:
     @pytest.mark.blocking
     async def test_one_that_takes_too_long_is_told_as_by_ctrl_c_so_that_it_can_tidy_up(self, tmp_path: Path) -> None:
         tidied = tmp_path / "tidied"
-        code = f"import time\ntry:\n  time.sleep(60)\nexcept KeyboardInterrupt:\n  open({str(tidied)!r}, 'w').close()"
+        # A shell that started the tests in the background has made them ignore it, and children inherit that.
+        listen = "import signal, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        code = f"{listen}try:\n  time.sleep(60)\nexcept KeyboardInterrupt:\n  open({str(tidied)!r}, 'w').close()"
         assert await run_limited(("-c", code), 3.0, stop_s=10.0) == "stopped: it took too long"
         assert tidied.exists()
 
