@@ -48,6 +48,8 @@ $(OUTSIDE)/.installed: tests/outside/package.json tests/outside/requirements-v1.
 	done
 	@touch $@
 
+outside-env: $(OUTSIDE)/.installed ## Install others' MCP clients and checkers; needs npm
+
 outside: $(INSTALLED) $(OUTSIDE)/.installed ## Let others' MCP clients and checkers loose on the pair; needs npm
 	$(BIN)/python -m tests.outside $(CHECKS)
 
@@ -113,4 +115,4 @@ eval-full: $(INSTALLED) ## Has quality fallen? Whole golden sets against evals/b
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) $(PEERS_VENV) $(OUTSIDE) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help install demo test test-slow outside serve lint bench bench-quick bench-peers-env evals ablations eval-gate eval-baselines eval-full clean
+.PHONY: help install demo test test-slow outside outside-env serve lint bench bench-quick bench-peers-env evals ablations eval-gate eval-baselines eval-full clean
