@@ -18,12 +18,10 @@ from mcp.shared.exceptions import MCPError
 
 from diptych import __version__
 from diptych.mcp_upstream import Upstream
+from shared.mcp.protocol import NOT_FOUND_IS_INVALID_SINCE, RESOURCE_NOT_FOUND
 
 # A client is waiting for its first answer meanwhile, some of them for ten seconds at most.
 _INTRODUCTION_TIMEOUT_S: Final = 5.0
-_RESOURCE_NOT_FOUND: Final = -32002
-# From this revision on a resource that is not there is an invalid parameter.
-_NOT_FOUND_IS_INVALID_SINCE: Final = "2026-07-28"
 
 Context = ServerRequestContext[Any, Any]
 PageT = TypeVar("PageT", bound=types.PaginatedResult)
@@ -135,8 +133,8 @@ class Relay:
             return await upstream.ask(types.ReadResourceRequest(params=params), types.ReadResourceResult)
         except MCPError as error:
             is_missing = error.code == types.INVALID_PARAMS and isinstance(error.data, dict) and "uri" in error.data
-            if is_missing and context.protocol_version < _NOT_FOUND_IS_INVALID_SINCE:
-                raise MCPError(_RESOURCE_NOT_FOUND, error.message, error.data) from error
+            if is_missing and context.protocol_version < NOT_FOUND_IS_INVALID_SINCE:
+                raise MCPError(RESOURCE_NOT_FOUND, error.message, error.data) from error
             raise
 
     async def _get_prompt(self, context: Context, params: types.GetPromptRequestParams) -> types.GetPromptResult:

@@ -21,9 +21,9 @@ from mcp.shared.exceptions import MCPError
 from mcp_types.version import LATEST_MODERN_VERSION
 
 from diptych import __version__
+from shared.mcp.protocol import USER_HEADER
 from shared.messages import Problem
 
-USER_HEADER: Final = "Diptych-User"
 # A service may be on the other side of the house, but not of the world.
 _CONNECT_TIMEOUT_S: Final = 5.0
 # The largest answer of a tool is 40,000 characters on each of two channels; a resource has no such limit.

@@ -12,7 +12,8 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.types import CallToolResult, TextContent, TextResourceContents
 
-from shared.mcp.hosting import MCP_PATH, USER_HEADER
+from shared.mcp.hosting import MCP_PATH
+from shared.mcp.protocol import USER_HEADER
 from tests.harness import WAIT_S
 
 # The client imports these two when it needs them, and they read files: not on an event loop that is watched.

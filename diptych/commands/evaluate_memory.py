@@ -1,9 +1,12 @@
 """How well what was said is recalled, and what of it reaches a context."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import click
+from rich.progress import Progress
 
 from diptych.commands.evaluate import evaluate
 from diptych.commands.evaluation_options import Given, evaluation_options, finish, read_baseline, services_of
@@ -26,6 +29,7 @@ from diptych.evaluation.summary_runs import (
     evaluate_dialogues,
     evaluate_spans,
 )
+from diptych.memory_client import MemoryClient
 from shared.memory_messages import CONTEXT_TOKENS_MAX
 
 # A question names no more turns.
@@ -90,22 +94,17 @@ async def evaluate_recalls(
         given, kind="memory", dataset=dataset.name, sha256=dataset.sha256, metrics=metrics_of(depths)
     )
     owner = _owner(dataset, prefix)
-    async with services_of(options, given) as services:
-        with progress_bar(quiet=options.as_json) as bar:
-            if given.reuse:
-                await check_memory(services.memory, dataset, owner)
-            else:
-                await fill_memory(services.memory, dataset, owner, bar)
-            result = await evaluate_memory(
-                services.memory,
-                dataset,
-                owner=owner,
-                label=given.label,
-                settings=RecallSettings(mode=mode, kinds=kinds),
-                depths=depths,
-                is_timed=is_timed,
-                bar=bar,
-            )
+    async with _filled(options, given, dataset, owner) as (memory, bar):
+        result = await evaluate_memory(
+            memory,
+            dataset,
+            owner=owner,
+            label=given.label,
+            settings=RecallSettings(mode=mode, kinds=kinds),
+            depths=depths,
+            is_timed=is_timed,
+            bar=bar,
+        )
     await finish(options, given, result, baseline=baseline, texts=_texts(dataset))
 
 
@@ -155,22 +154,17 @@ async def evaluate_assembly(
     metrics = context_metrics(budgets, states)
     baseline = read_baseline(given, kind="context", dataset=dataset.name, sha256=dataset.sha256, metrics=metrics)
     owner = _owner(dataset, prefix, "eval-context")
-    async with services_of(options, given) as services:
-        with progress_bar(quiet=options.as_json) as bar:
-            if given.reuse:
-                await check_memory(services.memory, dataset, owner)
-            else:
-                await fill_memory(services.memory, dataset, owner, bar)
-            result = await evaluate_contexts(
-                services.memory,
-                dataset,
-                owner=owner,
-                label=given.label,
-                budgets=budgets,
-                states=states,
-                is_within=is_within,
-                bar=bar,
-            )
+    async with _filled(options, given, dataset, owner) as (memory, bar):
+        result = await evaluate_contexts(
+            memory,
+            dataset,
+            owner=owner,
+            label=given.label,
+            budgets=budgets,
+            states=states,
+            is_within=is_within,
+            bar=bar,
+        )
     await finish(options, given, result, baseline=baseline, texts=_texts(dataset))
 
 
@@ -212,14 +206,23 @@ async def evaluate_summaries(
 async def _evaluate_spans(options: Options, given: Given, dataset: MemoryDataset, owner: Owner) -> None:
     # Which metrics there are depends on the answers: a set without them has no `answers`.
     baseline = read_baseline(given, kind="summaries", dataset=dataset.name, sha256=dataset.sha256, metrics=None)
+    async with _filled(options, given, dataset, owner) as (memory, bar):
+        result = await evaluate_spans(memory, dataset, owner=owner, label=given.label, bar=bar)
+    await finish(options, given, result, baseline=baseline, texts=_texts(dataset))
+
+
+@asynccontextmanager
+async def _filled(
+    options: Options, given: Given, dataset: MemoryDataset, owner: Owner
+) -> AsyncIterator[tuple[MemoryClient, Progress]]:
+    """The memory with all conversations in it, as it was left by an earlier run or filled now."""
     async with services_of(options, given) as services:
         with progress_bar(quiet=options.as_json) as bar:
             if given.reuse:
                 await check_memory(services.memory, dataset, owner)
             else:
                 await fill_memory(services.memory, dataset, owner, bar)
-            result = await evaluate_spans(services.memory, dataset, owner=owner, label=given.label, bar=bar)
-    await finish(options, given, result, baseline=baseline, texts=_texts(dataset))
+            yield services.memory, bar
 
 
 def _read(given: Given, conversations_max: int | None) -> MemoryDataset:

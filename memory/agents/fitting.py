@@ -1,13 +1,10 @@
 """Answers as wholes within their budget: what stands around the entries is counted, and the entries get what it leaves. Pure."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, Final
-
-import msgspec
+from typing import Final
 
 from shared.mcp.budget import CHARACTERS_MAX, FactsT, Packed, Part, pack
 from shared.mcp.catalogue import Told
-from shared.tokens import estimate_tokens
 
 ECHO_CHARACTERS_MAX: Final = 40
 _ELLIPSIS: Final = "…"
@@ -15,11 +12,11 @@ _ELLIPSIS: Final = "…"
 
 def tokens_of(told: Told) -> int:
     """Of the larger channel."""
-    return max(estimate_tokens(told.text), estimate_tokens(_json(told)))
+    return Part(told.text, told.facts).tokens
 
 
 def characters_of(told: Told) -> int:
-    return max(len(told.text), len(_json(told)))
+    return Part(told.text, told.facts).characters
 
 
 def fits(told: Told, tokens_max: int) -> bool:
@@ -56,8 +53,3 @@ def on_one_line(text: str, characters_max: int) -> str:
 def quoted(text: str) -> str:
     """Every line marked as data, so that none can pose as the answer's own."""
     return "> " + "\n> ".join(text.splitlines() or [""])
-
-
-def _json(told: Told) -> str:
-    facts: Any = told.facts
-    return msgspec.json.encode(facts).decode()

@@ -20,11 +20,11 @@ from shared.errors import Forbidden
 from shared.hosts import foreign_header
 from shared.keys import Principal, bearer_token
 from shared.mcp.catalogue import Caller, Catalogue, Progress
+from shared.mcp.protocol import USER_HEADER
 from shared.mcp.server import CALLER_OF, AgentServer, Calls
 from shared.server import REQUEST_ID, SERVER, SERVICE, Server, admit, protect
 
 MCP_PATH: Final = "/mcp"
-USER_HEADER: Final = "Diptych-User"
 
 Message = MutableMapping[str, Any]
 

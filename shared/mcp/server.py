@@ -24,6 +24,7 @@ from shared.mcp import icon
 from shared.mcp.addresses import match, variables_of
 from shared.mcp.arguments import arguments_of
 from shared.mcp.catalogue import Caller, Catalogue, Prompt, PromptArgument, ResourceKind, ResourcePage, Told, Tool
+from shared.mcp.protocol import NOT_FOUND_IS_INVALID_SINCE, RESOURCE_NOT_FOUND
 from shared.mcp.schemas import explained, schema_of
 from shared.metrics import SECONDS_BUCKETS
 
@@ -34,9 +35,6 @@ _LISTS_TTL_MS: Final = 300_000
 _RESOURCES_TTL_MS: Final = 60_000
 _COMPLETIONS_MAX: Final = 100  # the protocol's own
 _ERROR_CHARACTERS_MAX: Final = 2_000
-_RESOURCE_NOT_FOUND: Final = -32002
-# From this revision on a resource that is not there is an invalid parameter.
-_NOT_FOUND_IS_INVALID_SINCE: Final = "2026-07-28"
 
 log = structlog.get_logger()
 
@@ -351,8 +349,8 @@ def _signature(arguments: tuple[PromptArgument, ...]) -> str:
 
 
 def _no_resource(context: Context, uri: str, message: str) -> MCPError:
-    is_invalid = context.protocol_version >= _NOT_FOUND_IS_INVALID_SINCE
-    return MCPError(types.INVALID_PARAMS if is_invalid else _RESOURCE_NOT_FOUND, message, {"uri": uri})
+    is_invalid = context.protocol_version >= NOT_FOUND_IS_INVALID_SINCE
+    return MCPError(types.INVALID_PARAMS if is_invalid else RESOURCE_NOT_FOUND, message, {"uri": uri})
 
 
 def _protocol_error(error: ServiceError) -> MCPError:
