@@ -5,6 +5,7 @@ Queries go before documents, and documents go in small batches, so that a search
 Texts of like length go together (batching.py), since a batch is padded to its longest.
 There is no timer: while the model works on a batch the next one gathers, so an idle service answers at once and a busy
 one fills its batches. The same text asked for twice at a time is embedded once; a caller that went away is not worked for.
+A text that breaks the model fails alone: the batch that it was in is halved until it is found.
 """
 
 import asyncio
@@ -205,10 +206,14 @@ class Batcher:
         try:
             texts = [work.key[1] for work in batch]
             vectors = await loop.run_in_executor(self._threads, embedder.embed, texts, kind)
-        except Exception as error:  # a worker's loop: the batch fails, the queue lives
+        except Exception as error:  # a worker's loop: the text that broke it fails, the queue lives
             log.exception("embed_failed", texts=len(batch))
-            for work in batch:
-                self._settle(work, None, error)
+            if len(batch) == 1:
+                self._settle(batch[0], None, error)
+                return
+            middle = len(batch) // 2
+            await self._embed_batch(embedder, batch[:middle])
+            await self._embed_batch(embedder, batch[middle:])
             return
         self._metrics.seconds.observe(loop.time() - started)
         self._metrics.batch_texts.observe(len(batch))

@@ -35,8 +35,8 @@ class RunningJob:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """`is_suspect`: attempts failed, or nothing more was heard of them. It may be what ended the process, or what broke
-    the batch of the model that it shared with others, so it is better tried without company."""
+    """`is_suspect`: attempts failed, or nothing more was heard of them. It may be what ended the process, so it is better
+    tried without company."""
 
     ordinal: int
     attempts: int

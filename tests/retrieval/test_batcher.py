@@ -212,13 +212,21 @@ async def test_a_batch_is_bounded_by_what_padding_makes_of_it() -> None:
     assert [len(texts) for _, texts in embedder.batches] == [1, 2, 1, 1]
 
 
-async def test_a_batch_that_breaks_the_model_fails_alone() -> None:
+@pytest.mark.parametrize("companions", [0, 1, 4, 9])
+async def test_a_text_that_breaks_the_model_fails_alone(companions: int) -> None:
     embedder = GatedEmbedder()
-    embedder.let(10)
     async with batching(embedder) as batcher:
+        first = await occupy(batcher, embedder)
+        bad = asyncio.create_task(batcher.embed(["poison"], "document"))
+        good = [asyncio.create_task(batcher.embed([f"fine {n}"], "document")) for n in range(companions)]
+        await asyncio.sleep(0)
+        embedder.let(100)
+
         with pytest.raises(Unavailable, match="the model broke"):
-            await batcher.embed(["poison"], "document")
-        assert (1, embedder.dimensions) == (await batcher.embed(["fine"], "document")).shape
+            await bad
+        assert [(await task).shape for task in (first, *good)] == [(1, embedder.dimensions)] * (1 + companions)
+        assert ("document", ["poison"]) in embedder.batches
+        assert (await batcher.embed(["fine"], "document")).shape == (1, embedder.dimensions)
 
 
 async def test_who_still_waits_at_the_end_is_told() -> None:
