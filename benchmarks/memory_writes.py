@@ -40,8 +40,8 @@ from benchmarks.report import (
 )
 from diptych import MemoryClient, Policy, SessionSpec, TurnIn
 from diptych.console import command
-from memory.schema import migrations
-from memory.store import Store
+from memory.truth.schema import migrations
+from memory.truth.store import Store
 from shared.database import Database
 from shared.errors import Internal
 from shared.memory_messages import AppendRequest

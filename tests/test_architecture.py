@@ -56,8 +56,8 @@ SINGLE_IMPORTERS = {
     "mcp": "shared/mcp/server.py shared/mcp/hosting.py diptych/mcp_relay.py diptych/mcp_upstream.py benchmarks/mcp.py",
     "httpx2": "diptych/mcp_upstream.py benchmarks/mcp.py",
     "msgpack": "shared/wire.py",
-    "Stemmer": "memory/words.py",
-    "py3langid": "memory/languages.py",
+    "Stemmer": "memory/text/words.py",
+    "py3langid": "memory/text/languages.py",
 }
 # What may be imported across all the same, and why.
 # Whoever reads the environment, and why.
@@ -70,6 +70,30 @@ ENVIRONMENT_READERS = {
     "benchmarks/peer_process.py",  # as above
     "benchmarks/peers/memories.py",  # as above
     "benchmarks/ingest.py",  # it shows which settings the services will see
+}
+# The parts of a package: each may import those before it.
+LAYERS = {
+    "memory": (
+        "settings",
+        "truth",
+        "text",
+        "models",
+        "context",
+        "own_words",
+        "embeddings",
+        "compaction",
+        "facts",
+        "recall",
+        "feedback",
+        "forgetting",
+        "transfer",
+        "service",
+        "ownership",
+        "agents",
+        "handlers",
+        "app",
+        "__main__",
+    ),
 }
 MODULE_LINES_MAX = 500
 FUNCTION_LINES_MAX = 70
@@ -86,8 +110,8 @@ BROAD_EXCEPTS = {
     "retrieval/job_runner.py": 2,
     "retrieval/projections.py": 2,
     "retrieval/tending.py": 1,
-    "memory/compactor.py": 1,
-    "memory/retention.py": 1,
+    "memory/compaction/compactor.py": 1,
+    "memory/forgetting/retention.py": 1,
     "memory/embeddings.py": 1,
 }
 
@@ -116,6 +140,21 @@ def test_imports_point_one_way(package: str) -> None:
         for where, tree, _ in modules(package)
         for name in imported(tree)
         if (top := name.split(".")[0]) in FORBIDDEN[package] and (where, top) not in EXEMPT
+    ]
+
+    assert wrong == []
+
+
+@pytest.mark.blocking
+@pytest.mark.parametrize("package", LAYERS)
+def test_parts_build_on_those_before_them(package: str) -> None:
+    layers = LAYERS[package]
+    wrong = [
+        (where, name)
+        for where, tree, _ in modules(package)
+        if (own := where.removesuffix(".py").split("/")[1]) != "__init__"
+        for name in imported(tree)
+        if name.startswith(f"{package}.") and layers.index(name.split(".")[1]) > layers.index(own)
     ]
 
     assert wrong == []
