@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.bare import load_model
-from retrieval.batching import choose_batch
+from retrieval.models.batching import choose_batch
 from shared.tokens import estimate_tokens
 
 # As the service has it by default (embed_batch_tokens_max).

@@ -32,9 +32,9 @@ from benchmarks.report import (
     this_machine,
 )
 from diptych.console import command
-from retrieval.backends import Backend, ModelChoice, Precision, load_embedder
-from retrieval.batching import choose_batch
-from retrieval.embedder import Embedder
+from retrieval.models.backends import Backend, ModelChoice, Precision, load_embedder
+from retrieval.models.batching import choose_batch
+from retrieval.models.embedder import Embedder
 from shared.tokens import estimate_tokens
 from shared.vectors import Float32Array
 
