@@ -9,7 +9,7 @@ from diptych.evaluation.datasets import RetrievalDataset
 from diptych.evaluation.progress import progress_bar
 from evals.data import SOURCES, read_set
 from evals.reranking import Example, find_examples, how_trained, read_text, train, training_sets
-from retrieval.cross_encoder import SentenceTransformerCrossScorer
+from retrieval.models.cross_encoder import SentenceTransformerCrossScorer
 from shared.errors import SettingsError
 from tests.harness import running_retrieval
 from tests.retrieval.models import make_cross_encoder
