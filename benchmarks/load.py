@@ -77,8 +77,7 @@ async def run_clients(url: str, requests: Sequence[bytes], *, clients: int) -> t
 
 
 async def _ask_all(connection: Connection, waiting: Iterator[bytes], spent_ms: list[float]) -> None:
-    for request in waiting:
-        spent_ms.append(await connection.ask(request))
+    spent_ms += [await connection.ask(request) for request in waiting]
 
 
 def _length(head: bytes) -> int:
