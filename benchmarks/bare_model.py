@@ -7,7 +7,7 @@ It is the service's own backend, with its batches, so that the difference is the
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.bare import load_model
 from retrieval.models.batching import choose_batch
-from retrieval.models.embedder import Embedder
+from retrieval.models.embedder import Embedder, TextKind
 from shared.tokens import estimate_tokens
 from shared.vectors import Float32Array
 
@@ -26,12 +26,20 @@ _LOOK_AHEAD_TEXTS: Final = 64
 _WARM_UP_TEXTS: Final = 32
 
 
-def embed_all(embedder: Embedder, texts: Sequence[str]) -> Float32Array:
-    """In batches as the service makes them of texts that all wait, as many side by side as it gives the model."""
+def embed_all(
+    embedder: Embedder,
+    texts: Sequence[str],
+    kind: TextKind = "document",
+    *,
+    on_done: Callable[[int], None] = lambda _: None,
+) -> Float32Array:
+    """Shape (texts, d): in batches as the service makes them of texts that all wait, as many side by side as it gives the model.
+    `on_done` hears how many texts each was."""
     vectors = np.zeros((len(texts), embedder.dimensions), dtype=np.float32)
 
     def embed(places: list[int]) -> None:
-        vectors[places] = embedder.embed([texts[place] for place in places], "document")
+        vectors[places] = embedder.embed([texts[place] for place in places], kind)
+        on_done(len(places))
 
     with ThreadPoolExecutor(embedder.batches_at_once) as threads:
         list(threads.map(embed, _batches(texts, embedder.tokens_max)))
