@@ -102,7 +102,7 @@ def find_chunks(connection: sqlite3.Connection, collection_id: int, part: Filter
     """Ids of the chunks of the documents that match: sorted, each once, read-only."""
     statement = chunks_statement(collection_id, part, counter(connection))
     firsts, counts = connection.execute(statement.sql, statement.values).fetchone()
-    ids = np.unique(_expanded(_numbers(firsts), _numbers(counts)))
+    ids = _each_once(_expanded(_numbers(firsts), _numbers(counts)))
     ids.flags.writeable = False
     return ids
 
@@ -115,6 +115,14 @@ def _expanded(firsts: ChunkIds, counts: ChunkIds) -> ChunkIds:
     """3, 7 and 2, 3 are 3, 4, 7, 8, 9."""
     before = np.cumsum(counts) - counts
     return np.repeat(firsts - before, counts) + np.arange(counts.sum(), dtype=np.int64)
+
+
+def _each_once(ids: ChunkIds) -> ChunkIds:
+    """Sorted. Mostly they are already, as documents are. Of 10,000, numpy's own `unique` takes 1 ms, four times a sort."""
+    if (ids[1:] > ids[:-1]).all():
+        return ids
+    ids = np.sort(ids)
+    return ids[np.concatenate(([True], ids[1:] != ids[:-1]))]
 
 
 def _resolve(connection: sqlite3.Connection, collection_id: int, part: Filter) -> Resolved:
