@@ -147,20 +147,30 @@ def read_text(of: Hit | DocumentIn) -> str:
     return "\n".join(part for part in (place, context, of.text) if part)
 
 
-def train(start: Path, examples: Sequence[Example], folder: Path, *, epochs: int, bar: Progress) -> list[float]:
+def train(
+    start: Path,
+    examples: Sequence[Example],
+    folder: Path,
+    *,
+    epochs: int,
+    learning_rate: float = _LEARNING_RATE,
+    bar: Progress,
+) -> list[float]:
     """Writes the model to `folder`; the mean loss of each epoch. Minutes, in all cores."""
     # They cost seconds.
     import torch  # noqa: PLC0415
     from transformers import AutoModelForSequenceClassification, AutoTokenizer  # noqa: PLC0415
+    from transformers.utils.logging import disable_progress_bar  # noqa: PLC0415
 
+    disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers' own
     torch.manual_seed(_SEED)
     tokenizer = AutoTokenizer.from_pretrained(start)
     model = AutoModelForSequenceClassification.from_pretrained(start, num_labels=1)
     model.train()
     steps = epochs * -(-len(examples) // _LISTS)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=_LEARNING_RATE)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=_LEARNING_RATE, total_steps=steps, pct_start=_WARM_UP_SHARE, anneal_strategy="linear"
+        optimizer, max_lr=learning_rate, total_steps=steps, pct_start=_WARM_UP_SHARE, anneal_strategy="linear"
     )
     shuffled, losses = random.Random(_SEED), []  # noqa: S311 - as above
     task = bar.add_task("Training", total=steps)

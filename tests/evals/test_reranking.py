@@ -72,10 +72,11 @@ def test_what_is_learned_is_known_by_the_service_s_own_reader(tmp_path: Path) ->
         for word in words
     ]
 
-    losses = train(start, examples, tmp_path / "trained", epochs=30, bar=progress_bar(quiet=True))
+    # The beginner is a hundredth of the real one's size, and learns only from larger steps.
+    losses = train(start, examples, tmp_path / "trained", epochs=30, learning_rate=1e-2, bar=progress_bar(quiet=True))
 
     assert len(losses) == 30
-    assert losses[-1] < losses[0] / 2
+    assert sum(losses[-5:]) < sum(losses[:5]) / 2
     scorer = SentenceTransformerCrossScorer(str(tmp_path / "trained"))
     good, *bad = scorer.score("what about bees", examples[0].texts)
     assert good > max(bad)
