@@ -8,6 +8,7 @@ INSTALLED := $(VENV)/.installed
 PEERS_VENV := .venv-peers
 PEERS_INSTALLED := $(PEERS_VENV)/.installed
 OUTSIDE := .outside
+RERANKER := .reranker
 NPM_FLAGS ?=
 # Nothing is downloaded at run time: the default model comes in a package.
 export HF_HUB_OFFLINE ?= 1
@@ -79,8 +80,12 @@ evals: $(INSTALLED) ## Quality of searches on the golden sets; takes minutes
 	$(BIN)/python -m evals.retrieval
 	$(BIN)/python -m evals.memory
 
-ablations: $(INSTALLED) ## What each part of a search and a recall is worth, on slices of the golden sets; takes half an hour
-	$(BIN)/python -m evals.ablation retrieval
+# No cross-encoder can be had without the network, so a small one is trained.
+$(RERANKER)/trained.json: $(INSTALLED) evals/reranking.py
+	$(BIN)/python -m evals.reranking $(RERANKER)
+
+ablations: $(INSTALLED) $(RERANKER)/trained.json ## What each part of a search and a recall is worth, on slices of the golden sets; takes an hour
+	$(BIN)/python -m evals.ablation retrieval --reranker $(RERANKER)
 	$(BIN)/python -m evals.ablation memory
 	$(BIN)/python -m benchmarks.readme --write
 
@@ -113,6 +118,6 @@ eval-full: $(INSTALLED) ## Has quality fallen? Whole golden sets against evals/b
 	test -z "$$failed" || { echo "worse, or not measured:$$failed"; exit 1; }
 
 clean: ## Remove the virtual environment and caches
-	rm -rf $(VENV) $(PEERS_VENV) $(OUTSIDE) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PEERS_VENV) $(OUTSIDE) $(RERANKER) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 .PHONY: help install demo test test-slow outside outside-env serve lint bench bench-quick bench-peers-env evals ablations eval-gate eval-baselines eval-full clean

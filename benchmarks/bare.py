@@ -12,11 +12,11 @@ from typing import Final
 
 import numpy as np
 
-from retrieval.backends import ModelChoice, load_embedder
-from retrieval.dense import DenseIndex
-from retrieval.embedder import Embedder
-from retrieval.lexical import LexicalIndex
-from retrieval.records import VectorChanges
+from retrieval.indexes.dense import DenseIndex
+from retrieval.indexes.lexical import LexicalIndex
+from retrieval.models.backends import ModelChoice, load_embedder
+from retrieval.models.embedder import Embedder
+from retrieval.truth.records import VectorChanges
 from shared.retrieval_messages import LANGUAGE_DEFAULT
 
 _MODEL: Final = "all-MiniLM-L6-v2"

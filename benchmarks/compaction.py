@@ -23,9 +23,9 @@ from benchmarks.output import Output, output_options
 from benchmarks.report import Machine, OtherWork, Percentiles, percentiles, progress_bar, table_of, this_machine
 from benchmarks.transcript_world import Planted
 from benchmarks.transcripts import Transcript, make
-from memory.ledger import stands_in
-from memory.records import Line
-from memory.span_text import compose, merge, render
+from memory.compaction.ledger import stands_in
+from memory.compaction.span_text import compose, merge, render
+from memory.truth.records import Line
 from shared.memory_messages import LedgerItem
 from shared.tokens import estimate_tokens
 

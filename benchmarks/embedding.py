@@ -2,7 +2,7 @@
 
 Measured: every backend in the process of the benchmark, on the same texts, in turns, so that whatever else the machine does
 meets all of them. torch is sentence-transformers as it comes, given all texts at once; the others get batches like the
-service makes. With `--quality`, nDCG@10 of the dense leg alone, exact search, on the judged sets, and of mixed pairs: fp32's
+service makes, as many side by side as it gives them. With `--quality`, nDCG@10 of the dense leg alone, exact search, on the judged sets, and of mixed pairs: fp32's
 documents with this backend's queries, and the other way round.
 
 Not measured: HTTP, chunking, indexing and storing (benchmarks.latency), other models, GPUs.
@@ -21,6 +21,7 @@ import msgspec
 import numpy as np
 from rich.table import Table
 
+from benchmarks.bare_model import embed_all
 from benchmarks.data import JudgedSet, data_option, read_documents, read_judged, unseen_queries
 from benchmarks.judged_corpus import gain
 from benchmarks.output import Output, output_options
@@ -32,10 +33,8 @@ from benchmarks.report import (
     this_machine,
 )
 from diptych.console import command
-from retrieval.backends import Backend, ModelChoice, Precision, load_embedder
-from retrieval.batching import choose_batch
-from retrieval.embedder import Embedder
-from shared.tokens import estimate_tokens
+from retrieval.models.backends import Backend, ModelChoice, Precision, load_embedder
+from retrieval.models.embedder import Embedder
 from shared.vectors import Float32Array
 
 _MODEL: Final = "all-MiniLM-L6-v2"
@@ -48,7 +47,6 @@ _CHOICES: Final[tuple[tuple[Backend, Precision], ...]] = (
     ("openvino", "int8"),
 )
 _SETS: Final = {"scifact": "qrels.tsv", "cranfield": "qrels.tsv", "cosqa": "qrels.dev.tsv"}
-_BATCH_TOKENS: Final = 256
 _QUERIES_PER_ROUND: Final = 20
 _TOP: Final = 10
 
@@ -85,17 +83,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def embed_documents(embedder: Embedder, texts: Sequence[str]) -> Float32Array:
-    if embedder.backend == "torch":
-        return embedder.embed(texts, "document")
-    waiting = [(place, min(estimate_tokens(text), embedder.tokens_max)) for place, text in enumerate(texts)]
-    vectors = np.zeros((len(texts), embedder.dimensions), dtype=np.float32)
-    while waiting:
-        # The service looks as far ahead.
-        chosen = {waiting[each][0] for each in choose_batch([tokens for _, tokens in waiting[:64]], _BATCH_TOKENS)}
-        batch = sorted(chosen)
-        vectors[batch] = embedder.embed([texts[place] for place in batch], "document")
-        waiting = [work for work in waiting if work[0] not in chosen]
-    return vectors
+    return embedder.embed(texts, "document") if embedder.backend == "torch" else embed_all(embedder, texts)
 
 
 def embed_queries(embedder: Embedder, texts: Sequence[str]) -> Float32Array:

@@ -6,8 +6,8 @@ About 12,850 real documents; their vectors are computed once and kept in benchma
 import hashlib
 import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Final, Literal
@@ -16,7 +16,7 @@ import numpy as np
 from rich.progress import Progress
 
 from benchmarks.bare import load_model
-from benchmarks.bare_model import batches
+from benchmarks.bare_model import embed_all
 from benchmarks.data import JudgedSet, read_judged
 from shared.vectors import Float32Array
 
@@ -88,24 +88,7 @@ def embedded(texts: Sequence[str], kind: Literal["document", "query"], progress:
     path = CACHE / f"{kind}-{digest}.npy"
     if not path.is_file():
         task = progress.add_task(f"embedding, {kind}", total=len(texts))
-        # Batches of about equal length, as a service makes them; rows are put back into their order.
-        order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
-        parts = batches([texts[row] for row in order])
-
-        def embed(batch: list[str]) -> Float32Array:
-            vectors = embedder.embed(batch, kind)
-            progress.advance(task, len(batch))
-            return vectors
-
-        with ThreadPoolExecutor(embedder.batches_at_once) as threads:
-            found = dict(
-                zip(
-                    (text for part in parts for text in part),
-                    np.concatenate(list(threads.map(embed, parts))),
-                    strict=True,
-                )
-            )
-        np.save(path, np.stack([found[text] for text in texts]))
+        np.save(path, embed_all(embedder, texts, kind, on_done=partial(progress.advance, task)))
     vectors: Float32Array = np.load(path)
     return vectors
 

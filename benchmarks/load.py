@@ -6,7 +6,8 @@ much of them as the server does. These send bytes, and read of an answer only it
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -33,37 +34,50 @@ def _post(url: str, path: str, body: bytes, media: str) -> bytes:
     return head.encode() + body
 
 
+class Connection:
+    """One that is kept, as clients keep theirs: asking for another each time would be measured too."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def ask(self, request: bytes) -> float:
+        """Milliseconds to the last byte of the answer. Raises Unavailable for one that is not 200."""
+        started = time.perf_counter()
+        self._writer.write(request)
+        head = await self._reader.readuntil(b"\r\n\r\n")
+        await self._reader.readexactly(_length(head))
+        return (time.perf_counter() - started) * 1000.0
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[Connection]:
+    address = urlsplit(url)
+    connection = Connection(*await asyncio.open_connection(address.hostname, address.port))
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
 async def run_clients(url: str, requests: Sequence[bytes], *, clients: int) -> tuple[list[float], float]:
     """Each client sends the next request as soon as it has its answer. Milliseconds of each, and seconds of all.
 
     Raises Unavailable for an answer that is not 200.
     """
     waiting, spent_ms = iter(requests), list[float]()
-    connections = [await _connect(url) for _ in range(clients)]
-    started = time.perf_counter()
-    try:
-        await asyncio.gather(*(_ask(*connection, waiting, spent_ms) for connection in connections))
-        seconds = time.perf_counter() - started
-    finally:
-        for _, writer in connections:
-            writer.close()
-    return spent_ms, seconds
-
-
-async def _connect(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    address = urlsplit(url)
-    return await asyncio.open_connection(address.hostname, address.port)
-
-
-async def _ask(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, waiting: Iterator[bytes], spent_ms: list[float]
-) -> None:
-    for request in waiting:
+    async with AsyncExitStack() as stack:
+        connections = [await stack.enter_async_context(connected(url)) for _ in range(clients)]
         started = time.perf_counter()
-        writer.write(request)
-        head = await reader.readuntil(b"\r\n\r\n")
-        await reader.readexactly(_length(head))
-        spent_ms.append((time.perf_counter() - started) * 1000.0)
+        await asyncio.gather(*(_ask_all(connection, waiting, spent_ms) for connection in connections))
+        return spent_ms, time.perf_counter() - started
+
+
+async def _ask_all(connection: Connection, waiting: Iterator[bytes], spent_ms: list[float]) -> None:
+    spent_ms += [await connection.ask(request) for request in waiting]
 
 
 def _length(head: bytes) -> int:

@@ -26,7 +26,7 @@ import msgspec
 import sqlite_utils
 from rich.table import Table
 
-from benchmarks.load import request_bytes, run_clients
+from benchmarks.load import connected, request_bytes, run_clients
 from benchmarks.memory_alone import memory_alone
 from benchmarks.output import Output, output_options
 from benchmarks.report import (
@@ -40,8 +40,8 @@ from benchmarks.report import (
 )
 from diptych import MemoryClient, Policy, SessionSpec, TurnIn
 from diptych.console import command
-from memory.schema import migrations
-from memory.store import Store
+from memory.truth.schema import migrations
+from memory.truth.store import Store
 from shared.database import Database
 from shared.errors import Internal
 from shared.memory_messages import AppendRequest
@@ -133,11 +133,13 @@ async def _one_turn(url: str, folder: Path, rounds: int) -> OneTurn:
     database = await asyncio.to_thread(Database.open, folder / "store.db", migrations, readers=1)
     store = Store(database)
     with closing(_bare_database(folder / "bare.db")) as bare, progress_bar() as progress:
-        async with MemoryClient(url, timeout_s=_CALL_TIMEOUT_S, encoding=MSGPACK) as client:
+        async with (
+            MemoryClient(url, timeout_s=_CALL_TIMEOUT_S, encoding=MSGPACK) as client,
+            connected(url) as connection,
+        ):
             for number in progress.track(range(_WARM_UP + rounds), description="one turn"):
                 request = _append_bytes(url, f"one-{number % 10}", f"raw-{number}", 1)
-                (spent,), _ = await run_clients(url, [request], clients=1)
-                append_ms.append(spent)
+                append_ms.append(await connection.ask(request))
                 turn = _turn(f"client-{number}")
                 started = time.perf_counter()
                 await client.append(f"one-{number % 10}", [turn], user_id="u")

@@ -31,11 +31,10 @@ from benchmarks.report import (
     table_of,
     this_machine,
 )
-from retrieval.dense import DenseIndex
-from retrieval.dense_files import load, save
-from retrieval.dense_plan import VectorStorage
-from retrieval.records import VectorChanges
-from retrieval.tending import lower_priority
+from retrieval.indexes.dense import DenseIndex
+from retrieval.indexes.dense_files import load, save
+from retrieval.indexes.tending import lower_priority
+from retrieval.truth.records import VectorChanges, VectorStorage
 from shared.vectors import Float32Array
 
 DIMENSIONS = 384

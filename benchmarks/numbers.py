@@ -1,6 +1,7 @@
 """What pages say of the results: each function makes one piece of Markdown, a phrase or a table. Pure, but for reading results."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from benchmarks.ablation_numbers import ABLATION_NUMBERS
@@ -32,6 +33,7 @@ _RESULTS: Final = (
     "throughput",
     "filtered",
     "million-float32",
+    "collections",
     "ingest",
     "embedding",
     "wire",
@@ -44,6 +46,7 @@ _RESULTS: Final = (
     "recovery",
     "soak",
     "retrieval-peers",
+    "retrieval-peers-100000",
     "memory-peers",
 )
 _CONTEXTS: Final = ("the user's memory", "the user's memory, all folded")
@@ -247,6 +250,51 @@ def million_around(measured: Measured) -> str:
     )
 
 
+def collections_calls(measured: Measured) -> str:
+    rows = [
+        (each["what"], *(milliseconds(each["ms"][part]) for part in ("p50", "p95", "p99")))
+        for each in measured.of("collections")["calls"]
+    ]
+    return table(("one call at a time", "p50 ms", "p95 ms", "p99 ms"), rows)
+
+
+def collections_held(measured: Measured) -> str:
+    rows = [
+        (each["when"], f"{each['resident_mib']:.0f}", str(each["threads"]), str(each["handles"]))
+        for each in measured.of("collections")["held"]
+    ]
+    return table(("the service holds", "MiB", "threads", "file handles"), rows)
+
+
+def collections_what(measured: Measured) -> str:
+    found = measured.of("collections")
+    return (
+        f"{found['collections']:,} collections of {found['documents_each']} documents; ready {found['first_ready_s']:.1f} s after the "
+        f"spawn without an index, {found['ready_s']:.1f} s with all of them"
+    )
+
+
+def erasing(measured: Measured) -> str:
+    rows = [
+        (
+            f"{each['what']}, {each['report']['turns']:,} turns",
+            f"{each['seconds']:.2f}",
+            f"{each['file_mib']:.0f}",
+            f"{each['marks_before']:,} to {each['marks_after']:,}",
+            milliseconds(each["append_ms_max"]),
+        )
+        for each in measured.of("forgetting")["erases"]
+    ]
+    titles = (
+        "erased",
+        "seconds, verified",
+        "database MiB",
+        "found in any file, before and after",
+        "slowest append beside, ms",
+    )
+    return table(titles, rows)
+
+
 def machines(measured: Measured) -> str:
     """Where and when each was measured, since not all are measured again at once."""
     rows = []
@@ -268,9 +316,13 @@ def machines(measured: Measured) -> str:
 NUMBERS: Final[dict[str, Callable[[Measured], str]]] = {
     **ABLATION_NUMBERS,
     "backends": backends,
+    "collections-calls": collections_calls,
+    "collections-held": collections_held,
+    "collections-what": collections_what,
     "crashes": crashes,
     "encodings": encodings,
     "endurance": endurance,
+    "erasing": erasing,
     "filters": filters,
     "filters-what": filters_what,
     "finding-documents": finding_documents,
@@ -289,6 +341,7 @@ NUMBERS: Final[dict[str, Callable[[Measured], str]]] = {
     "tool-calls": tool_calls,
     "vector-peers": vector_peers,
     "vector-peers-absent": vector_peers_absent,
+    "vector-peers-large": partial(vector_peers, name="retrieval-peers-100000"),
     "vector-peers-machine": vector_peers_machine,
     "vector-peers-versions": vector_peers_versions,
     "vector-peers-what": vector_peers_what,

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from diptych import DocumentIn
-from retrieval.collection_rows import put_collection
-from retrieval.document_writes import commit_document
-from retrieval.records import CollectionRow, Item, Piece, PreparedDocument
-from retrieval.schema import migrations
+from retrieval.truth.collection_rows import put_collection
+from retrieval.truth.document_writes import commit_document
+from retrieval.truth.records import CollectionRow, Item, Piece, PreparedDocument
+from retrieval.truth.schema import migrations
 from shared.database import Database
 from shared.retrieval_messages import CollectionSpec
 from shared.vectors import Float32Array

@@ -25,7 +25,7 @@ from rich.table import Table
 from benchmarks.bare import bare_search, load_model
 from benchmarks.data import data_option, unseen_queries
 from benchmarks.filled import COLLECTION, fill
-from benchmarks.load import request_bytes, run_clients
+from benchmarks.load import connected, request_bytes, run_clients
 from benchmarks.output import Output, output_options
 from benchmarks.pair import Pair, limited, running_pair
 from benchmarks.report import Machine, OtherWork, Percentiles, percentiles, progress_bar, table_of, this_machine
@@ -116,13 +116,13 @@ async def _until_indexed(client: RetrievalClient) -> tuple[float, float]:
 
 
 async def _one_at_a_time(url: str, bare: Any, queries: list[str], progress: Progress) -> OneAtATime:
-    service_ms, bare_ms = [], list[float]()
-    for query in progress.track(queries, description="unseen, in turns with bare parts"):
-        spent_ms, _ = await run_clients(url, [_request(url, query)], clients=1)
-        service_ms += spent_ms
-        started = time.perf_counter()
-        bare(query)
-        bare_ms.append((time.perf_counter() - started) * 1000.0)
+    service_ms, bare_ms = list[float](), list[float]()
+    async with connected(url) as connection:
+        for query in progress.track(queries, description="unseen, in turns with bare parts"):
+            service_ms.append(await connection.ask(_request(url, query)))
+            started = time.perf_counter()
+            bare(query)
+            bare_ms.append((time.perf_counter() - started) * 1000.0)
     return OneAtATime(
         service_ms=percentiles(service_ms),
         bare_ms=percentiles(bare_ms),

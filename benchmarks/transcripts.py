@@ -26,7 +26,7 @@ from benchmarks.transcript_tools import (
     trace,
 )
 from benchmarks.transcript_world import Planted, World
-from memory.records import Line
+from memory.truth.records import Line
 from shared.memory_messages import Role
 
 _GAP_S_MAX: Final = 90

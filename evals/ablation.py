@@ -1,6 +1,6 @@
 """What each part is worth: the same questions with it and without it, and what chance may have done to the difference.
 
-    python -m evals.ablation retrieval     searches: legs, fusions, stemming, titles, backends of the model
+    python -m evals.ablation retrieval     searches: legs, fusions, reranking, stemming, titles, backends of the model
     python -m evals.ablation memory        recalls: legs, fusions, what is indexed, what moves a turn, what is shown
 
 Services are started for it. Searches are asked of slices: queries by lot (with a fixed seed), all documents that these judge and others
@@ -29,6 +29,7 @@ from evals.ablations import Report, Row, SetRows, rows_of
 from evals.data import SOURCES, read_set
 from evals.memory import SETS as MEMORY_SETS
 from evals.memory import read_set as read_talks
+from evals.reranking import how_trained
 
 _RESULTS: Final = Path(__file__).parent / "results"
 _TIMEOUT_S: Final = 3600.0
@@ -40,6 +41,13 @@ _SLICES: Final[dict[str, tuple[int | None, int]]] = {
 }
 # Nothing else is in these services.
 _OWNER: Final = Owner()
+
+# Why there is no row for it.
+_NO_RERANKER: Final = {"rerank by a cross-encoder": "no cross-encoder was named (`--reranker`)"}
+_OTHERS_RERANKER: Final = {
+    "rerank by a cross-encoder that others trained": "none was at hand: the model hub was out of reach, and no package that carries "
+    "one was found"
+}
 
 keep_option = click.option(
     "--keep",
@@ -72,15 +80,28 @@ def main() -> None:
     type=click.Choice([" ".join(each) for each in ablation_retrieval.BACKENDS]),
     help="Which backends of the model embed all again; may be given several times.",
 )
+@click.option(
+    "--reranker",
+    type=click.Path(path_type=Path, exists=True, file_okay=False, resolve_path=True),
+    help="A folder of evals.reranking, whose cross-encoder is measured too.",
+)
 @keep_option
 @save_option
 @data_option
 def retrieval(
-    *, names: tuple[str, ...], whole: bool, backends: tuple[str, ...], keep: Path | None, save: bool, data_dir: Path
+    *,
+    names: tuple[str, ...],
+    whole: bool,
+    backends: tuple[str, ...],
+    reranker: Path | None,
+    keep: Path | None,
+    save: bool,
+    data_dir: Path,
 ) -> None:
     """Ablate searches."""
     datasets = [_read(data_dir, name, is_whole=whole) for name in names]
-    _finish("retrieval", asyncio.run(_retrieval(datasets, backends=backends, keep=keep)), save=save)
+    found = asyncio.run(_retrieval(datasets, backends=backends, reranker=reranker, keep=keep))
+    _finish("retrieval", found, save=save)
 
 
 @main.command()
@@ -112,19 +133,24 @@ def _read(data_dir: Path, name: str, *, is_whole: bool) -> RetrievalDataset:
     return sliced(dataset, queries_max=queries, documents_max=documents)
 
 
-async def _retrieval(datasets: Sequence[RetrievalDataset], *, backends: Sequence[str], keep: Path | None) -> Report:
+async def _retrieval(
+    datasets: Sequence[RetrievalDataset], *, backends: Sequence[str], reranker: Path | None, keep: Path | None
+) -> Report:
     metric, shown = ablation_retrieval.METRIC, ablation_retrieval.SHOWN
     chosen = [each for each in ablation_retrieval.BACKENDS if " ".join(each) in backends]
     with progress_bar() as bar:
-        found = await ablation_retrieval.measure_retrieval(datasets, backends=chosen, keep=keep, bar=bar)
+        found = await ablation_retrieval.measure_retrieval(
+            datasets, backends=chosen, reranker=reranker, keep=keep, bar=bar
+        )
     left_out = {
         f"computed by {backend} {precision}": "not embedded in this run (`--backend`)"
         for backend, precision in ablation_retrieval.BACKENDS
         if (backend, precision) not in chosen and f"{backend} {precision}" != found.settings["backend"]
     }
+    learned = {} if reranker is None else {"reranker": how_trained(reranker)}
     return Report(
         machine=this_machine(),
-        settings=found.settings,
+        settings=found.settings | learned,
         sets=[
             SetRows(
                 name=dataset.name,
@@ -135,7 +161,7 @@ async def _retrieval(datasets: Sequence[RetrievalDataset], *, backends: Sequence
             )
             for dataset in datasets
         ],
-        absent=ablation_retrieval.ABSENT | left_out,
+        absent=(_NO_RERANKER if reranker is None else _OTHERS_RERANKER) | left_out,
     )
 
 

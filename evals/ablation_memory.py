@@ -21,7 +21,7 @@ from diptych.memory_client import MemoryClient
 from evals.ablations import DEFAULT, Measurement
 from evals.recall_parts import Asked, Parts, TurnRanker
 from memory.embeddings import embed_text
-from memory.records import IndexedItem, speaker_of
+from memory.truth.records import IndexedItem, speaker_of
 from shared.errors import Unavailable
 from shared.memory_messages import Recalled, RecallKind
 from shared.memory_records import ExportedTurn

@@ -1,4 +1,5 @@
-"""What each part of a search is worth, through the client: modes, fusions, what the words and vectors are made from, backends.
+"""What each part of a search is worth, through the client: modes, fusions, reranking, what the words and vectors are made from,
+backends.
 
 A part that can be switched off in a request is. Stemming is a setting of a collection, so there is one without it; where there is no
 switch, as for titles, documents are ingested without them. Each backend of the model is a service of its own, which embeds all anew.
@@ -20,7 +21,7 @@ from shared.errors import SettingsError
 from shared.fusion import FusionMethod
 from shared.messages import Info
 from shared.retrieval_client import RetrievalClient
-from shared.retrieval_messages import CollectionSpec, Fusion, Mmr, SearchMode
+from shared.retrieval_messages import CollectionSpec, Fusion, Mmr, Rerank, SearchMode
 
 METRIC: Final = "nDCG@10"
 SHOWN: Final = ("nDCG@10", "recall@10")
@@ -31,10 +32,7 @@ _LEXICAL: Final = "words alone"
 _MODES: Final[dict[SearchMode, str]] = {"hybrid": DEFAULT, "dense": _DENSE, "lexical": _LEXICAL}
 # Those that the service does not take by itself; the default is one of them under another name.
 BACKENDS: Final = (("onnx", "fp32"), ("onnx", "int8"), ("openvino", "fp32"), ("openvino", "int8"), ("torch", "fp32"))
-ABSENT: Final = {
-    "rerank by a cross-encoder": "no trained one was at hand: the model hub was out of reach, and no package that carries one was found; "
-    "the tests rerank with random weights, which say nothing of quality"
-}
+_RERANK_DEPTHS: Final = (20, 50)
 
 
 def _fused(method: FusionMethod, alpha: float = 0.5) -> SearchSettings:
@@ -54,6 +52,10 @@ WAYS: Final[dict[tuple[str, str], SearchSettings]] = {
     ("fusion", "`mmr`, diversity .5"): SearchSettings(mmr=Mmr()),
     ("fusion", "`suppress_duplicates`"): SearchSettings(suppress_duplicates=True),
 }
+RERANKED: Final[dict[tuple[str, str], SearchSettings]] = {
+    ("rerank", f"a cross-encoder orders the best {depth}"): SearchSettings(rerank=Rerank(depth=depth))
+    for depth in _RERANK_DEPTHS
+}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -68,16 +70,20 @@ async def measure_retrieval(
     datasets: Sequence[RetrievalDataset],
     *,
     backends: Sequence[tuple[str, str]] = BACKENDS,
+    reranker: Path | None = None,
     keep: Path | None = None,
     bar: Progress,
 ) -> Found:
-    """Starts services for it, one pair after the other."""
+    """Starts services for it, one pair after the other. `reranker` is a cross-encoder's folder."""
     measured: dict[str, list[Measurement]] = {dataset.name: [] for dataset in datasets}
-    async with started_services(keep=keep, timeout_s=_TIMEOUT_S) as services:
+    reranking = {} if reranker is None else {"DIPTYCH_RETRIEVAL_RERANK_MODELS": str(reranker)}
+    async with started_services(keep=keep, timeout_s=_TIMEOUT_S, settings=reranking) as services:
         info = await services.retrieval.info()
         taken = _backend(info)
         for dataset in datasets:
-            measured[dataset.name] += await measure_parts(services.retrieval, dataset, bar)
+            measured[dataset.name] += await measure_parts(
+                services.retrieval, dataset, bar, is_reranked=reranker is not None
+            )
     for backend, precision in backends:
         if f"{backend} {precision}" == taken:
             continue
@@ -96,11 +102,14 @@ def _backend(info: Info) -> str:
     return f"{info.details['embedding_backend']} {info.details['embedding_precision']}"
 
 
-async def measure_parts(client: RetrievalClient, dataset: RetrievalDataset, bar: Progress) -> list[Measurement]:
-    """Of one service: everything but its backend."""
+async def measure_parts(
+    client: RetrievalClient, dataset: RetrievalDataset, bar: Progress, *, is_reranked: bool = False
+) -> list[Measurement]:
+    """Of one service: everything but its backend. `is_reranked` with the first of its cross-encoders."""
     name = dataset.name
     await fill_collection(client, name, dataset, bar)
-    found = [await _ask(client, dataset, name, way, *named, bar) for named, way in WAYS.items()]
+    ways = WAYS | (RERANKED if is_reranked else {})
+    found = [await _ask(client, dataset, name, way, *named, bar) for named, way in ways.items()]
     # A collection keeps the language that its documents were analysed as.
     unstemmed = f"{name}-unstemmed"
     await fill_collection(client, unstemmed, dataset, bar, spec=CollectionSpec(language="none"))

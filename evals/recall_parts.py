@@ -11,13 +11,13 @@ from typing import Literal
 
 import numpy as np
 
-from memory.bm25 import Bm25, Neighbours
-from memory.event_times import event_range
-from memory.index import ScopeIndex, Wanted
-from memory.ranking import Floats, Mask, boosts, fused, with_company
-from memory.recall_query import Understood, understand
-from memory.records import Changes, IndexedItem
-from memory.words import Words, written_date
+from memory.recall.bm25 import Bm25, Neighbours
+from memory.recall.event_times import event_range
+from memory.recall.index import ScopeIndex, Wanted
+from memory.recall.query import Understood, understand
+from memory.recall.ranking import Floats, Mask, boosts, fused, with_company
+from memory.text.words import Words, written_date
+from memory.truth.records import Changes, IndexedItem
 from shared.fusion import ListFusion, fuse
 from shared.vectors import Float32Array
 

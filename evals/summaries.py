@@ -27,9 +27,9 @@ from diptych.evaluation.kept import rouge_scores
 from diptych.evaluation.statistics import Interval as Mean
 from diptych.evaluation.statistics import paired
 from evals.summarizers import Summarizer, summarizers
-from memory.common_words import FILLER_WORDS, FUNCTION_WORDS
-from memory.records import Line
-from memory.words import Words
+from memory.text.common_words import FILLER_WORDS, FUNCTION_WORDS
+from memory.text.words import Words
+from memory.truth.records import Line
 from shared.memory_messages import Role
 from shared.tokens import estimate_tokens
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import Any, Final
 
-from memory.extractive import condense, write
-from memory.records import Line
-from memory.sentences import Sentence, sentences
-from memory.span_text import compose, render
-from memory.words import Words
+from memory.compaction.extractive import condense, write
+from memory.compaction.span_text import compose, render
+from memory.text.sentences import Sentence, sentences
+from memory.text.words import Words
+from memory.truth.records import Line
 from shared.tokens import estimate_tokens
 
 Summarizer = Callable[[Sequence[Line], int], str]

@@ -11,35 +11,35 @@ from aiohttp import web
 
 from memory import VERSION
 from memory.agents.catalogue import CATALOGUE
-from memory.audit import Audit
-from memory.compactor import Compactor
+from memory.compaction.compactor import Compactor
+from memory.compaction.llm_summarizer import LlmSummarizer, make_summarizer
+from memory.compaction.spans import Spans
+from memory.compaction.summaries import Summaries
 from memory.embeddings import Embeddings
-from memory.erasing import Erasing
-from memory.exports import Exports
-from memory.fact_extractor import FactExtractor
-from memory.fact_items import FactItems
-from memory.fact_reading import FactReading
-from memory.fact_service import FactService
-from memory.facts import Facts
-from memory.feedback import Feedbacks
-from memory.forgetting import Forgetting
+from memory.facts.extractor import FactExtractor
+from memory.facts.items import FactItems
+from memory.facts.reading import FactReading
+from memory.facts.service import FactService
+from memory.facts.store import Facts
+from memory.feedback.store import Feedbacks
+from memory.forgetting.audit import Audit
+from memory.forgetting.erasing import Erasing
+from memory.forgetting.forgetting import Forgetting
+from memory.forgetting.retention import RetentionJob, Retentions
 from memory.handlers import ROUTES
-from memory.history import History
-from memory.imports import Imports
-from memory.indexes import ScopeIndexes
-from memory.llm_summarizer import LlmSummarizer, make_summarizer
-from memory.prompts import EXTRACT, load_prompt
-from memory.recall import Recall
-from memory.recalled_parts import RecalledParts
-from memory.retention import RetentionJob, Retentions
-from memory.schema import migrations
+from memory.models.prompts import EXTRACT, load_prompt
+from memory.recall.indexes import ScopeIndexes
+from memory.recall.parts import RecalledParts
+from memory.recall.recall import Recall
 from memory.service import MemoryService
 from memory.settings import MemorySettings
-from memory.spans import Spans
-from memory.store import Store
-from memory.summaries import Summaries
-from memory.transfers import Transfers
-from memory.turns import Turns
+from memory.transfer.exports import Exports
+from memory.transfer.imports import Imports
+from memory.transfer.transfers import Transfers
+from memory.truth.history import History
+from memory.truth.schema import migrations
+from memory.truth.store import Store
+from memory.truth.turns import Turns
 from shared.database import Database
 from shared.mcp.hosting import mount
 from shared.retrieval_client import RetrievalClient

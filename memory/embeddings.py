@@ -11,8 +11,8 @@ from typing import Final
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from memory.history import History
-from memory.records import IndexedItem
+from memory.truth.history import History
+from memory.truth.records import IndexedItem
 from shared.errors import Forbidden, ServiceError, Unauthenticated
 from shared.retrieval_client import RetrievalClient
 from shared.vectors import Float32Array

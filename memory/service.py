@@ -8,25 +8,25 @@ from html import escape
 import structlog
 from prometheus_client import CollectorRegistry, Counter
 
-from memory.compactor import Compactor
+from memory.compaction.compactor import Compactor
+from memory.compaction.spans import Spans
 from memory.context import Candidate, Found, assemble, document_room
 from memory.embeddings import Embeddings
-from memory.erasing import Erasing
-from memory.exports import Exports
-from memory.fact_context import held_candidates
-from memory.fact_extractor import FactExtractor
-from memory.fact_reading import HeldFact
-from memory.fact_service import FactService
-from memory.feedback import Feedbacks
-from memory.history import History
-from memory.imports import Imports
-from memory.indexes import ScopeIndexes
-from memory.recall import Recall
-from memory.recalled_parts import RecalledParts, said, span_candidate
-from memory.records import ItemKey, RecalledFact, Scope, SessionRow
+from memory.facts.extractor import FactExtractor
+from memory.facts.parts import held_candidates
+from memory.facts.reading import HeldFact
+from memory.facts.service import FactService
+from memory.feedback.store import Feedbacks
+from memory.forgetting.erasing import Erasing
+from memory.recall.indexes import ScopeIndexes
+from memory.recall.parts import RecalledParts, said, span_candidate
+from memory.recall.recall import Recall
 from memory.settings import MemorySettings
-from memory.spans import Spans
-from memory.store import Store
+from memory.transfer.exports import Exports
+from memory.transfer.imports import Imports
+from memory.truth.history import History
+from memory.truth.records import ItemKey, RecalledFact, Scope, SessionRow
+from memory.truth.store import Store
 from shared.errors import Conflict, FieldError, InvalidFields, NotFound, Unavailable, invalid
 from shared.fact_messages import ExtractAnswer, ExtractRequest
 from shared.forgetting_messages import ForgetRequest

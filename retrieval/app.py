@@ -13,36 +13,36 @@ from prometheus_client import CollectorRegistry
 
 from retrieval import VERSION
 from retrieval.agents.catalogue import CATALOGUE, OPENAI_CATALOGUE, OPENAI_PATH
-from retrieval.backends import ModelChoice, load_embedder
-from retrieval.backpressure import Amount, DrainRate
 from retrieval.conversion.converter import Converter
 from retrieval.conversion.limits import Limits
 from retrieval.conversion.workers import Workers
-from retrieval.cross_encoder import SentenceTransformerCrossScorer
-from retrieval.embedder import Embedder
 from retrieval.feedback import Feedbacks
-from retrieval.filtering import FilterSets
 from retrieval.handlers import ROUTES
-from retrieval.history import History
-from retrieval.ingest import Ingest
-from retrieval.job_feed import JobFeed
-from retrieval.job_items import JobItems
-from retrieval.job_runner import JobRunner
-from retrieval.job_runner import Limits as JobLimits
-from retrieval.jobs import Jobs
-from retrieval.models import Models
-from retrieval.projections import Projections
-from retrieval.records import CollectionRow
-from retrieval.reindexes import Reindexes
-from retrieval.reindexing import Reindexer
-from retrieval.reranker import Reranker
-from retrieval.schema import migrations
-from retrieval.search import Searcher
+from retrieval.indexes.projections import Projections
+from retrieval.indexes.tending import lower_priority
+from retrieval.ingest.ingest import Ingest
+from retrieval.ingest.runner import JobRunner
+from retrieval.ingest.runner import Limits as JobLimits
+from retrieval.ingest.vectorizing import Vectorizer
+from retrieval.jobs.backpressure import Amount, DrainRate
+from retrieval.jobs.feed import JobFeed
+from retrieval.jobs.items import JobItems
+from retrieval.jobs.jobs import Jobs
+from retrieval.models.backends import ModelChoice, load_embedder
+from retrieval.models.cross_encoder import SentenceTransformerCrossScorer
+from retrieval.models.embedder import Embedder
+from retrieval.models.models import Models
+from retrieval.models.reranker import Reranker
+from retrieval.reindexing.reindexes import Reindexes
+from retrieval.reindexing.reindexing import Reindexer
+from retrieval.searching.search import Searcher
 from retrieval.service import RetrievalService
 from retrieval.settings import RetrievalSettings
-from retrieval.store import Store
-from retrieval.tending import lower_priority
-from retrieval.vectorizing import Vectorizer
+from retrieval.truth.filtering import FilterSets
+from retrieval.truth.history import History
+from retrieval.truth.records import CollectionRow
+from retrieval.truth.schema import migrations
+from retrieval.truth.store import Store
 from shared.database import Database
 from shared.errors import SettingsError
 from shared.forms import FormReader

@@ -12,10 +12,10 @@ from typing import Any
 
 import msgspec
 
-from retrieval.collection_rows import current_row
-from retrieval.feedback_rows import Judged, feedback_of, feedback_problems, judgments_of
-from retrieval.records import CollectionRow
-from retrieval.store import Store
+from retrieval.truth.collection_rows import current_row
+from retrieval.truth.feedback_rows import Judged, feedback_of, feedback_problems, judgments_of
+from retrieval.truth.records import CollectionRow
+from retrieval.truth.store import Store
 from shared.errors import FieldError, NotFound
 from shared.feedback import (
     Remark,

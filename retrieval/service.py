@@ -11,22 +11,22 @@ import msgspec
 import structlog
 
 from retrieval.conversion.accepting import check_content_type
-from retrieval.document_writes import last_accepted
 from retrieval.feedback import Feedbacks
-from retrieval.filtering import find_documents
-from retrieval.history import History
-from retrieval.job_feed import JobFeed
-from retrieval.job_runner import JobRunner
-from retrieval.jobs import Jobs
-from retrieval.lookups import Fields, find_fields, find_holders, find_ids, find_names
-from retrieval.models import Models
-from retrieval.projections import Projections
-from retrieval.records import CollectionRow
-from retrieval.reindexing import Reindexer
-from retrieval.search import Searcher
+from retrieval.indexes.projections import Projections
+from retrieval.ingest.runner import JobRunner
+from retrieval.ingest.uploading import documents_of
+from retrieval.jobs.feed import JobFeed
+from retrieval.jobs.jobs import Jobs
+from retrieval.models.models import Models
+from retrieval.reindexing.reindexing import Reindexer
+from retrieval.searching.search import Searcher
 from retrieval.settings import RetrievalSettings
-from retrieval.store import Store
-from retrieval.uploading import documents_of
+from retrieval.truth.document_writes import last_accepted
+from retrieval.truth.filtering import find_documents
+from retrieval.truth.history import History
+from retrieval.truth.lookups import Fields, find_fields, find_holders, find_ids, find_names
+from retrieval.truth.records import CollectionRow
+from retrieval.truth.store import Store
 from shared.errors import FieldError, InvalidFields, NotFound, invalid
 from shared.filters import Filter, parse_filter
 from shared.messages import CheckReport, Deleted, Finding

@@ -4,8 +4,8 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from retrieval.backends import Backend, Precision
-from retrieval.dense_plan import VectorStorage
+from retrieval.models.backends import Backend, Precision
+from retrieval.truth.records import VectorStorage
 from shared.settings import MIB, Names, ServiceSettings
 
 

@@ -17,7 +17,7 @@ from memory.app import build_memory
 from memory.service import MemoryService
 from memory.settings import MemorySettings
 from retrieval.app import build_retrieval
-from retrieval.hash_embedder import HashEmbedder
+from retrieval.models.hash_embedder import HashEmbedder
 from retrieval.service import RetrievalService
 from retrieval.settings import RetrievalSettings
 from shared.client import ServiceClient

@@ -39,25 +39,25 @@ EXEMPT = {
 }
 # One importer each, so that replacing one of them is a change in one place; two where it brings two things.
 SINGLE_IMPORTERS = {
-    "faiss": "retrieval/kernels.py",
-    "tantivy": "retrieval/lexical.py",
-    "sentence_transformers": "retrieval/embedder.py retrieval/cross_encoder.py",
+    "faiss": "retrieval/indexes/kernels.py",
+    "tantivy": "retrieval/indexes/lexical.py",
+    "sentence_transformers": "retrieval/models/embedder.py retrieval/models/cross_encoder.py",
     "aiohttp_sse": "shared/streaming.py",
     "pypdfium2": "retrieval/conversion/pdf.py",
     "mammoth": "retrieval/conversion/docx.py",
     "pptx": "retrieval/conversion/pptx.py",
     "python_calamine": "retrieval/conversion/sheets.py",
-    "onnx": "retrieval/onnx_graph.py",
-    "onnxruntime": "retrieval/onnx_embedder.py",
-    "openvino": "retrieval/openvino_embedder.py",
+    "onnx": "retrieval/models/onnx_graph.py",
+    "onnxruntime": "retrieval/models/onnx_embedder.py",
+    "openvino": "retrieval/models/openvino_embedder.py",
     "prometheus_client.exposition": "shared/metrics.py",
     "pydantic_settings": "shared/settings.py",
     "jwt": "shared/oauth/access_tokens.py",
     "mcp": "shared/mcp/server.py shared/mcp/hosting.py diptych/mcp_relay.py diptych/mcp_upstream.py benchmarks/mcp.py",
     "httpx2": "diptych/mcp_upstream.py benchmarks/mcp.py",
     "msgpack": "shared/wire.py",
-    "Stemmer": "memory/words.py",
-    "py3langid": "memory/languages.py",
+    "Stemmer": "memory/text/words.py",
+    "py3langid": "memory/text/languages.py",
 }
 # What may be imported across all the same, and why.
 # Whoever reads the environment, and why.
@@ -71,6 +71,48 @@ ENVIRONMENT_READERS = {
     "benchmarks/peers/memories.py",  # as above
     "benchmarks/ingest.py",  # it shows which settings the services will see
 }
+# The parts of a package: each may import those before it.
+LAYERS = {
+    "retrieval": (
+        "truth",
+        "models",
+        "settings",
+        "chunks",
+        "conversion",
+        "indexes",
+        "jobs",
+        "reindexing",
+        "ingest",
+        "searching",
+        "feedback",
+        "service",
+        "agents",
+        "handlers",
+        "app",
+        "__main__",
+    ),
+    "memory": (
+        "settings",
+        "truth",
+        "text",
+        "models",
+        "context",
+        "own_words",
+        "embeddings",
+        "compaction",
+        "facts",
+        "recall",
+        "feedback",
+        "forgetting",
+        "transfer",
+        "service",
+        "ownership",
+        "agents",
+        "handlers",
+        "app",
+        "__main__",
+    ),
+}
 MODULE_LINES_MAX = 500
 FUNCTION_LINES_MAX = 70
 FUNCTION_LINES_P90_MAX = 35
@@ -80,14 +122,14 @@ BROAD_EXCEPTS = {
     "shared/database.py": 1,
     "shared/mcp/server.py": 1,
     "shared/threads.py": 1,
-    "retrieval/batcher.py": 1,
+    "retrieval/models/batcher.py": 1,
     "retrieval/conversion/worker.py": 1,
-    "retrieval/ingest.py": 2,
-    "retrieval/job_runner.py": 2,
-    "retrieval/projections.py": 2,
-    "retrieval/tending.py": 1,
-    "memory/compactor.py": 1,
-    "memory/retention.py": 1,
+    "retrieval/ingest/ingest.py": 2,
+    "retrieval/ingest/runner.py": 2,
+    "retrieval/indexes/projections.py": 2,
+    "retrieval/indexes/tending.py": 1,
+    "memory/compaction/compactor.py": 1,
+    "memory/forgetting/retention.py": 1,
     "memory/embeddings.py": 1,
 }
 
@@ -116,6 +158,21 @@ def test_imports_point_one_way(package: str) -> None:
         for where, tree, _ in modules(package)
         for name in imported(tree)
         if (top := name.split(".")[0]) in FORBIDDEN[package] and (where, top) not in EXEMPT
+    ]
+
+    assert wrong == []
+
+
+@pytest.mark.blocking
+@pytest.mark.parametrize("package", LAYERS)
+def test_parts_build_on_those_before_them(package: str) -> None:
+    layers = LAYERS[package]
+    wrong = [
+        (where, name)
+        for where, tree, _ in modules(package)
+        if (own := where.removesuffix(".py").split("/")[1]) != "__init__"
+        for name in imported(tree)
+        if name.startswith(f"{package}.") and layers.index(name.split(".")[1]) > layers.index(own)
     ]
 
     assert wrong == []
@@ -183,7 +240,10 @@ def test_broad_excepts_stand_only_in_the_loops_that_must_not_end() -> None:
                 found[where] = count
 
     # Catching everything in order to clean up, or to tell one kind apart, and raise it again hides nothing.
-    assert {where for where in found if where not in BROAD_EXCEPTS} <= {"diptych/supervisor.py", "retrieval/lexical.py"}
+    assert {where for where in found if where not in BROAD_EXCEPTS} <= {
+        "diptych/supervisor.py",
+        "retrieval/indexes/lexical.py",
+    }
     assert all(found.get(where, 0) <= count for where, count in BROAD_EXCEPTS.items())
 
 

@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from memory.common_words import FUNCTION_WORDS
+from memory.text.common_words import FUNCTION_WORDS
 
 _WORD: Final = re.compile(r"\w+")
 _LEAD: Final = 60

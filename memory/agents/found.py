@@ -9,7 +9,7 @@ from memory.agents.excerpts import excerpt
 from memory.agents.fitting import clipped, echoed, on_one_line, pack_within, quoted
 from memory.agents.handles import fact_name, turn_name, turns_name
 from memory.agents.moments import written
-from memory.records import speaker_of
+from memory.truth.records import speaker_of
 from shared.mcp.budget import Packed, Part
 from shared.mcp.catalogue import Told
 from shared.memory_messages import Recalled

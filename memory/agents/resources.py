@@ -12,9 +12,9 @@ from memory.agents.identity import user_of
 from memory.agents.moments import written
 from memory.agents.sessions import own_session
 from memory.agents.transcript import SPEAKER_CHARACTERS_MAX, TITLE_CHARACTERS_MAX
-from memory.records import speaker_of
+from memory.compaction.span_text import render
 from memory.service import MemoryService
-from memory.span_text import render
+from memory.truth.records import speaker_of
 from shared.errors import Forbidden, NotFound
 from shared.fact_messages import FactsQuery
 from shared.mcp.addresses import address

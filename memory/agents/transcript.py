@@ -8,8 +8,8 @@ from msgspec import field
 
 from memory.agents.fitting import characters_of, clipped, on_one_line, pack_within, quoted, tokens_of
 from memory.agents.moments import written
-from memory.records import speaker_of
-from memory.span_text import render
+from memory.compaction.span_text import render
+from memory.truth.records import speaker_of
 from shared.mcp.budget import CHARACTERS_MAX, Part, pack
 from shared.mcp.catalogue import Told
 from shared.memory_messages import SEQ_MAX, Role, Session, Span, Turn

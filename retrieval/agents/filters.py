@@ -10,7 +10,7 @@ empty answer for a fact.
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from retrieval.lookups import Field
+from retrieval.truth.lookups import Field
 from shared.errors import InvalidFields, invalid
 from shared.filters import Kind, kind_of, parse_filter
 

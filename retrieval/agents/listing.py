@@ -6,8 +6,8 @@ from typing import Final
 from retrieval.agents.filters import type_of
 from retrieval.agents.messages import CollectionsListed, ListArguments, ListedCollection
 from retrieval.agents.texts import counted, shortened
-from retrieval.lookups import Fields
 from retrieval.service import RetrievalService
+from retrieval.truth.lookups import Fields
 from shared.errors import NotFound
 from shared.mcp.budget import Part, pack
 from shared.mcp.catalogue import Caller, Told

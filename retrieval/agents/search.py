@@ -12,9 +12,9 @@ from retrieval.agents.messages import FoundHit, SearchArguments, ToolMode
 from retrieval.agents.names import Place
 from retrieval.agents.naming import names_of
 from retrieval.agents.passages import Passage, told_passages
-from retrieval.lookups import Field, Fields
-from retrieval.packing import CUT_TOKENS_MIN
+from retrieval.searching.packing import CUT_TOKENS_MIN
 from retrieval.service import RetrievalService
+from retrieval.truth.lookups import Field, Fields
 from shared.errors import NotFound
 from shared.mcp.budget import CHARACTERS_MAX, Packed
 from shared.mcp.catalogue import Caller, Told

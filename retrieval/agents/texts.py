@@ -4,7 +4,7 @@ from typing import Final
 
 import msgspec
 
-from retrieval.packing import beginning_within
+from retrieval.searching.packing import beginning_within
 from shared.tokens import estimate_tokens
 
 CUT: Final = "…"

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Sequence
 
+from retrieval.chunks.parsing import Block, Parsed
 from retrieval.conversion.limits import Limits, too_long
-from retrieval.parsing import Block, Parsed
 
 _HEADING_LEVEL_MAX = 6
 # NUL, and halves of characters, which escapes in JSON can make and no database takes.

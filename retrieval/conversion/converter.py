@@ -2,12 +2,12 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+from retrieval.chunks.parsing import Parsed
 from retrieval.conversion.converting import convert_content, convert_text
 from retrieval.conversion.formats import may_be_binary
 from retrieval.conversion.framing import Request
 from retrieval.conversion.limits import Limits, Unreadable
 from retrieval.conversion.workers import Workers
-from retrieval.parsing import Parsed
 from shared import content_types as kinds
 from shared.retrieval_messages import DocumentIn
 from shared.threads import run_in

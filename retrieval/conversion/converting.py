@@ -8,12 +8,12 @@ import importlib
 from collections.abc import Callable
 from typing import Final
 
+from retrieval.chunks.parsing import Parsed, parse
 from retrieval.conversion import formats
 from retrieval.conversion.limits import Limits, Unreadable, too_long
 from retrieval.conversion.records import convert_json, convert_json_lines
 from retrieval.conversion.source import convert_source
 from retrieval.conversion.tabular import convert_csv
-from retrieval.parsing import Parsed, parse
 from shared import content_types as kinds
 
 _BINARY: Final = {

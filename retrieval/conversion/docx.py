@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import mammoth
 
+from retrieval.chunks.parsing import Parsed, parse
 from retrieval.conversion.limits import Limits, Unreadable, too_long
 from retrieval.conversion.zipped import check_archive
-from retrieval.parsing import Parsed, parse
 from shared.content_types import DOCX, HTML
 
 # Word's own styles that mammoth leaves as paragraphs.

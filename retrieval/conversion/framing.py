@@ -5,7 +5,7 @@ from typing import BinaryIO, Final
 
 import msgspec
 
-from retrieval.parsing import Parsed
+from retrieval.chunks.parsing import Parsed
 
 _LENGTH: Final = struct.Struct(">I")
 

@@ -11,10 +11,10 @@ from typing import Final
 import pypdfium2
 import pypdfium2.raw as pdfium
 
+from retrieval.chunks.parsing import Parsed
 from retrieval.conversion.composing import Composer
 from retrieval.conversion.layout import Box, Character, Line, Page, Table, compose, find_tables
 from retrieval.conversion.limits import Limits, Unreadable, too_long
-from retrieval.parsing import Parsed
 from shared.content_types import PDF
 
 # Drawings, not tables: looking for a grid in them takes long and finds none.

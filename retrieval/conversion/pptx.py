@@ -10,10 +10,10 @@ import pptx
 import pptx.exc
 from pptx.enum.shapes import MSO_SHAPE_TYPE
 
+from retrieval.chunks.parsing import Parsed
 from retrieval.conversion.composing import Composer
 from retrieval.conversion.limits import Limits, Unreadable
 from retrieval.conversion.zipped import check_archive
-from retrieval.parsing import Parsed
 from shared.content_types import PPTX
 
 _GROUPS_DEEP_MAX: Final = 16

@@ -9,9 +9,9 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
+from retrieval.chunks.parsing import Parsed
 from retrieval.conversion.composing import Composer
 from retrieval.conversion.limits import Limits, Unreadable
-from retrieval.parsing import Parsed
 from shared.content_types import JSON, JSON_LINES
 
 # A smaller object is told in lines with dotted keys, rather than cut off under a heading of its own.

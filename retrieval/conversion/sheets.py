@@ -7,10 +7,10 @@ from typing import Any
 
 import python_calamine as calamine
 
+from retrieval.chunks.parsing import Parsed
 from retrieval.conversion.composing import Composer
 from retrieval.conversion.limits import Limits, Unreadable, too_long
 from retrieval.conversion.zipped import check_archive
-from retrieval.parsing import Parsed
 from shared.content_types import ODS, XLS, XLSX
 
 

@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from retrieval.chunks.parsing import Block, Parsed
 from retrieval.conversion.limits import Limits
-from retrieval.parsing import Block, Parsed
 from shared.content_types import SOURCE
 
 _MODIFIERS: Final = (

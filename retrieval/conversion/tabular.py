@@ -3,9 +3,9 @@
 import csv
 from typing import Final
 
+from retrieval.chunks.parsing import Parsed
 from retrieval.conversion.composing import Composer
 from retrieval.conversion.limits import Limits, Unreadable
-from retrieval.parsing import Parsed
 from shared.content_types import TSV
 
 # Enough rows to tell what separates them.

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from diptych.ports import free_ports
-from retrieval.embedder import TextKind
-from retrieval.hash_embedder import HashEmbedder
+from retrieval.models.embedder import TextKind
+from retrieval.models.hash_embedder import HashEmbedder
 from shared.retrieval_messages import Chunking, CollectionSpec, SearchAnswer
 from shared.vectors import Float32Array
 from shared.wire import JSON, decode

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from retrieval.hash_embedder import HashEmbedder
+from retrieval.models.hash_embedder import HashEmbedder
 from tests.diptych.command import Shell
 from tests.harness import running_retrieval
 from tests.retrieval.models_beside import GatedModel, documents, new_model

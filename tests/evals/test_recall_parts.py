@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evals.recall_parts import Asked, Parts, TurnRanker
-from memory.event_times import event_range
-from memory.index import ScopeIndex, Wanted
-from memory.recall_query import understand
-from memory.records import Changes, IndexedItem
+from memory.recall.event_times import event_range
+from memory.recall.index import ScopeIndex, Wanted
+from memory.recall.query import understand
+from memory.truth.records import Changes, IndexedItem
 from shared.memory_messages import RecallKind
 from shared.vectors import Float32Array
 

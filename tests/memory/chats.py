@@ -8,8 +8,8 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
-from memory.breaker import Breaker
-from memory.chat_model import ChatMetrics, ChatModel, Prices
+from memory.models.breaker import Breaker
+from memory.models.chat_model import ChatMetrics, ChatModel, Prices
 from tests.harness import WAIT_S
 from tests.shared.scripted import Answer, Scripted
 

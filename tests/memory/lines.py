@@ -5,7 +5,7 @@ from typing import Final
 
 from hypothesis import strategies as st
 
-from memory.records import Line
+from memory.truth.records import Line
 from shared.memory_messages import Role
 
 MOMENT: Final = datetime(2024, 3, 5, 12, 30, tzinfo=UTC)

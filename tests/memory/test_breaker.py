@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memory.breaker import Breaker
+from memory.models.breaker import Breaker
 
 
 def opened(now: float = 0.0, **options: float) -> Breaker:

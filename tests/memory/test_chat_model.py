@@ -13,9 +13,9 @@ from prometheus_client import CollectorRegistry
 from structlog.typing import EventDict
 
 from diptych.ports import free_ports
-from memory.breaker import Breaker
-from memory.chat_answers import ChatFailed, Failure, failure_of
-from memory.chat_model import Message, Prices
+from memory.models.breaker import Breaker
+from memory.models.chat_answers import ChatFailed, Failure, failure_of
+from memory.models.chat_model import Message, Prices
 from shared.tokens import estimate_tokens
 from tests.harness import WAIT_S, until
 from tests.memory.chats import KEY, as_json, chat_of, refused, said

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from diptych import Policy, SessionSpec
-from memory.schema import migrations
-from memory.spans import OVERFULL
+from memory.compaction.spans import OVERFULL
+from memory.truth.schema import migrations
 from shared.database import Database
 from shared.errors import InvalidFields, NotFound
 from shared.memory_messages import Span

@@ -13,18 +13,18 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from prometheus_client import CollectorRegistry
 
-from memory.audit import Audit
-from memory.compactor import Compactor
-from memory.folding import plan_fold
-from memory.forgetting import Forgetting, Order
-from memory.history import History
-from memory.indexes import ScopeIndexes
-from memory.schema import migrations
-from memory.selection import Selection
+from memory.compaction.compactor import Compactor
+from memory.compaction.folding import plan_fold
+from memory.compaction.spans import Spans
+from memory.compaction.summaries import Summaries
+from memory.forgetting.audit import Audit
+from memory.forgetting.forgetting import Forgetting, Order
+from memory.forgetting.selection import Selection
+from memory.recall.indexes import ScopeIndexes
 from memory.settings import MemorySettings
-from memory.spans import Spans
-from memory.store import Store
-from memory.summaries import Summaries
+from memory.truth.history import History
+from memory.truth.schema import migrations
+from memory.truth.store import Store
 from shared.database import Database
 from shared.forgetting_messages import AuditScope
 from shared.memory_messages import AppendRequest, EraseReport, Role, SpansQuery, TurnIn, TurnsQuery

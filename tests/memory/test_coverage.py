@@ -2,7 +2,7 @@
 
 import pytest
 
-from memory.coverage import Covered, coverage_problems
+from memory.compaction.coverage import Covered, coverage_problems
 
 
 def span(key: int, level: int, first_seq: int, last_seq: int, parent: int | None = None) -> Covered:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from memory.event_times import Event, event_range, find_events
-from memory.time_expressions import TimeRange, find_times
+from memory.recall.event_times import Event, event_range, find_events
+from memory.text.time_expressions import TimeRange, find_times
 from tests.harness import running_memory
 
 NOW = datetime(2026, 6, 1, 15, tzinfo=UTC)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diptych import Policy, SessionSpec
-from retrieval.hash_embedder import HashEmbedder
+from retrieval.models.hash_embedder import HashEmbedder
 from shared.errors import Forbidden, InvalidFields, Malformed, Overloaded, ServiceError, TooLarge
 from shared.memory_messages import Retention
 from shared.memory_stream import NDJSON

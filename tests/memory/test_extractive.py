@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memory.extractive import summarize
-from memory.records import Line
-from memory.sentences import sentences
+from memory.compaction.extractive import summarize
+from memory.text.sentences import sentences
+from memory.truth.records import Line
 from shared.memory_messages import Role
 from shared.tokens import estimate_tokens
 from tests.memory.hostile import GROWTH_MAX, HOSTILE_UNITS, growth

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from memory.fact_extraction import pieces_of, read_answer
+from memory.facts.extraction import pieces_of, read_answer
 from shared.errors import Conflict, NotFound, Unavailable
 from shared.fact_messages import ExtractAnswer, ExtractRequest
 from shared.memory_messages import Turn

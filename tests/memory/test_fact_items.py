@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from memory.fact_items import FactItems
-from memory.items import SOURCES
-from memory.records import Scope
+from memory.facts.items import FactItems
+from memory.truth.items import SOURCES
+from memory.truth.records import Scope
 from tests.harness import RunningMemory, running_memory
 
 ADA = Scope(tenant="default", user_id="ada")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memory.fact_timeline import Validity, erased, line_problems, placed, withdrawn
+from memory.facts.timeline import Validity, erased, line_problems, placed, withdrawn
 
 DAYS = 8
 

@@ -10,7 +10,7 @@ import pytest
 import sqlite_utils
 
 from diptych import MemoryClient
-from memory.schema import migrations
+from memory.truth.schema import migrations
 from shared.errors import Conflict, Forbidden, InvalidFields, NotFound
 from tests.harness import RunningMemory, make_key, running_memory, until
 from tests.memory.test_forgetting import execute, fill, found_in_files

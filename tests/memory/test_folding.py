@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memory.folding import KEPT_BESIDE, ROLLED_UP, Piece, Weighed, plan_fold, plan_roll_up
+from memory.compaction.folding import KEPT_BESIDE, ROLLED_UP, Piece, Weighed, plan_fold, plan_roll_up
 from shared.memory_messages import Role
 
 ROLES: dict[str, Role] = {"u": "user", "a": "assistant", "t": "tool", "s": "system"}

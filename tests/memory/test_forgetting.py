@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from diptych import Retention, SessionSpec
-from memory.retention import Retentions
+from memory.forgetting.retention import Retentions
 from shared.errors import Forbidden, InvalidFields, NotFound
 from tests.harness import RunningMemory, make_key, running_memory, running_retrieval, until
 

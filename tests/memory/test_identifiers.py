@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memory.identifiers import find, is_weak_path
+from memory.text.identifiers import find, is_weak_path
 from tests.memory.hostile import GROWTH_MAX, HOSTILE_UNITS, growth
 
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memory.index import ScopeIndex, Scored, Wanted
-from memory.recall_query import Understood
-from memory.records import Changes, IndexedItem, ItemKey
+from memory.recall.index import ScopeIndex, Scored, Wanted
+from memory.recall.query import Understood
+from memory.truth.records import Changes, IndexedItem, ItemKey
 from shared.filters import parse_filter
 from shared.vectors import Float32Array
 from tests.shared.filter_oracle import FILTERS, METADATA, holds

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memory.ledger import extract, fitted, render_ledger, stands_in, unrepeated
-from memory.records import Line
+from memory.compaction.ledger import extract, fitted, render_ledger, stands_in, unrepeated
+from memory.truth.records import Line
 from shared.memory_messages import LedgerItem, Role
 from shared.tokens import estimate_tokens
 from tests.memory.lines import LINES, line

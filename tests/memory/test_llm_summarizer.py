@@ -14,12 +14,12 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
-from memory.llm_summarizer import LlmSummarizer, make_summarizer
-from memory.pieces import render
-from memory.prompts import SUMMARIZE, fence_of, load_prompt
-from memory.records import Line
+from memory.compaction.llm_summarizer import LlmSummarizer, make_summarizer
+from memory.models.pieces import render
+from memory.models.prompts import SUMMARIZE, fence_of, load_prompt
+from memory.models.summary_checks import SummaryRefused
 from memory.settings import MemorySettings
-from memory.summary_checks import SummaryRefused
+from memory.truth.records import Line
 from shared.errors import SettingsError
 from shared.settings import load_settings
 from shared.tokens import estimate_tokens
@@ -107,7 +107,7 @@ class TestPrompt:
         prompt = load_prompt(SUMMARIZE)
 
         assert prompt.name == "summarize.v1"
-        assert (files("memory") / "prompts" / "summarize.v1.md").is_file()
+        assert (files("memory.models") / "prompts" / "summarize.v1.md").is_file()
         placeholders = set(re.findall(r"\$(\w+)", prompt.system.template + prompt.user.template))
         assert placeholders == {"fence", "tokens", "words", "language", "conversation"}
 

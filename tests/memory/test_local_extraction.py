@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from diptych import MemoryClient
-from memory.mentions import find_mentions, unsupported
+from memory.text.mentions import find_mentions, unsupported
 from tests.harness import running_memory
 from tests.memory.local_model import MODEL, LocalModel, serving_model
 

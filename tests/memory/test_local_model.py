@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from memory.languages import language_of
-from memory.mentions import find_mentions, unsupported
-from memory.pieces import render
-from memory.records import Line
-from memory.summary_checks import SummaryRefused
+from memory.models.pieces import render
+from memory.models.summary_checks import SummaryRefused
+from memory.text.languages import language_of
+from memory.text.mentions import find_mentions, unsupported
+from memory.truth.records import Line
 from shared.tokens import estimate_tokens
 from tests.memory.local_model import MODEL, LocalModel, serving_model
 from tests.memory.test_llm_summarizer import summarizer_of

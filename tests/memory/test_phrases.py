@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memory.phrases import find_phrases, is_command
+from memory.text.phrases import find_phrases, is_command
 from shared.memory_messages import Role
 from tests.memory.hostile import GROWTH_MAX, HOSTILE_UNITS, growth
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memory.pieces import pack, render, split, spoken, whole_sentences
-from memory.records import Line
+from memory.models.pieces import pack, render, split, spoken, whole_sentences
+from memory.truth.records import Line
 from shared.memory_messages import Role
 from shared.tokens import estimate_tokens
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memory.coverage import Covered, coverage_problems
-from memory.ranges import Ranges
-from memory.remaking import Remakes, plan_remakes
+from memory.compaction.coverage import Covered, coverage_problems
+from memory.forgetting.remaking import Remakes, plan_remakes
+from memory.truth.ranges import Ranges
 
 NUMBERS = st.sets(st.integers(1, 40))
 

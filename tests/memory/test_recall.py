@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from retrieval.hash_embedder import HashEmbedder
+from retrieval.models.hash_embedder import HashEmbedder
 from shared.errors import InvalidFields, NotFound
 from shared.memory_messages import DocumentSource, RecallAnswer, SpanSource
 from shared.retrieval_messages import Chunking, CollectionSpec

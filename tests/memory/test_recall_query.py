@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memory.bm25 import Neighbours
-from memory.ranking import Floats, boosts, fused, with_company
-from memory.recall_query import understand
-from memory.time_expressions import TimeRange
+from memory.recall.bm25 import Neighbours
+from memory.recall.query import understand
+from memory.recall.ranking import Floats, boosts, fused, with_company
+from memory.text.time_expressions import TimeRange
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 DAY_S = 86_400.0

@@ -12,13 +12,13 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memory.history import History
-from memory.index import ScopeIndex, Wanted
-from memory.indexes import ScopeIndexes
-from memory.recall_query import understand
-from memory.records import Scope
-from memory.schema import migrations
-from memory.store import Store
+from memory.recall.index import ScopeIndex, Wanted
+from memory.recall.indexes import ScopeIndexes
+from memory.recall.query import understand
+from memory.truth.history import History
+from memory.truth.records import Scope
+from memory.truth.schema import migrations
+from memory.truth.store import Store
 from shared.database import Database
 from shared.memory_messages import AppendRequest, TurnIn
 from shared.vectors import Float32Array

@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlite_utils
 
-from memory.schema import migrations
+from memory.truth.schema import migrations
 from shared.database import Database
 from shared.memory_messages import RecallAnswer
 from tests.harness import RunningMemory, until

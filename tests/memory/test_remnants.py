@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memory.remnants import Needles, page_bytes_of, unused
+from memory.forgetting.remnants import Needles, page_bytes_of, unused
 
 pytestmark = pytest.mark.blocking
 

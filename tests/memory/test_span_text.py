@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memory.ledger import stands_in
-from memory.records import Line
-from memory.span_text import compose, compose_around, merge, render, text_tokens
+from memory.compaction.ledger import stands_in
+from memory.compaction.span_text import compose, compose_around, merge, render, text_tokens
+from memory.truth.records import Line
 from shared.memory_messages import LedgerItem
 from shared.tokens import estimate_tokens
 from tests.memory.hostile import GROWTH_MAX, HOSTILE_UNITS, growth

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memory.languages import language_of
-from memory.mentions import find_mentions, unsupported
-from memory.summary_checks import Checks, Reason, SummaryRefused, is_repetitive, unwrapped
+from memory.models.summary_checks import Checks, Reason, SummaryRefused, is_repetitive, unwrapped
+from memory.text.languages import language_of
+from memory.text.mentions import find_mentions, unsupported
 from shared.tokens import estimate_tokens
 
 SOURCE = """[2023-05-07 13:56] Ada (user): The build of /srv/app/main.py failed twenty-five times since 3 PM, order ORD-9931.

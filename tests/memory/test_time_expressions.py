@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memory.time_expressions import TimeRange, find_times
+from memory.text.time_expressions import TimeRange, find_times
 
 # A Friday.
 NOW = datetime(2023, 10, 20, 15, 30, tzinfo=UTC)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memory.bm25 import Bm25, Neighbours
-from memory.words import Words, written_date
+from memory.recall.bm25 import Bm25, Neighbours
+from memory.text.words import Words, written_date
 
 documents = st.lists(st.lists(st.sampled_from("abcdef"), max_size=12), min_size=1, max_size=12)
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from aiohttp import web
 
 from retrieval.app import build_retrieval
-from retrieval.embedder import TextKind
-from retrieval.hash_embedder import HashEmbedder
+from retrieval.models.embedder import TextKind
+from retrieval.models.hash_embedder import HashEmbedder
 from retrieval.settings import RetrievalSettings
 from shared.process import service_command
 from shared.vectors import Float32Array

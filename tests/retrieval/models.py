@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from retrieval.backends import model_location
+from retrieval.models.backends import model_location
 
 MODEL = "all-MiniLM-L6-v2"
 

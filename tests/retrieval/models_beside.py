@@ -5,8 +5,8 @@ import threading
 from collections.abc import Awaitable, Callable, Sequence
 
 from diptych import RetrievalClient
-from retrieval.embedder import TextKind
-from retrieval.hash_embedder import HashEmbedder
+from retrieval.models.embedder import TextKind
+from retrieval.models.hash_embedder import HashEmbedder
 from shared.retrieval_messages import TERMINAL, Hit, Job, Reindex
 from shared.vectors import Float32Array
 from tests.harness import WAIT_S, RunningRetrieval, until

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.analysis import STEMMERS, searchable
-from retrieval.lexical import LexicalIndex
-from retrieval.records import ChunkTexts, TextChanges
+from retrieval.indexes.analysis import STEMMERS, searchable
+from retrieval.indexes.lexical import LexicalIndex
+from retrieval.truth.records import ChunkTexts, TextChanges
 from shared.retrieval_messages import Language
 from tests.shared.strategies import PROPERTY
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from retrieval.app import build_retrieval
-from retrieval.backends import ModelChoice, Precision, choose_precision, load_embedder, processor_features
-from retrieval.model_cache import cached_file
-from retrieval.model_files import NotConvertible, read_encoder
+from retrieval.models.backends import ModelChoice, Precision, choose_precision, load_embedder, processor_features
+from retrieval.models.cache import cached_file
+from retrieval.models.files import NotConvertible, read_encoder
 from retrieval.settings import RetrievalSettings
 from shared.errors import SettingsError
 from tests.retrieval.models import MODEL, copy_model, packaged

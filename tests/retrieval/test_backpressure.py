@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.backpressure import Amount, DrainRate, excess_of, retry_delay_s
+from retrieval.jobs.backpressure import Amount, DrainRate, excess_of, retry_delay_s
 
 COUNTS = st.integers(min_value=0, max_value=10_000)
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from retrieval.batcher import Batcher, EmbedMetrics
-from retrieval.embedder import TextKind
-from retrieval.hash_embedder import HashEmbedder
+from retrieval.models.batcher import Batcher, EmbedMetrics
+from retrieval.models.embedder import TextKind
+from retrieval.models.hash_embedder import HashEmbedder
 from shared.errors import Overloaded, Unavailable
 from shared.vectors import Float32Array
 from tests.harness import WAIT_S, until

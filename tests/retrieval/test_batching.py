@@ -3,7 +3,7 @@
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from retrieval.batching import choose_batch
+from retrieval.models.batching import choose_batch
 
 TOKENS = st.lists(st.integers(1, 400), min_size=1, max_size=64)
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrieval.chunking import Limits, Range, TokenCounter, chunk
-from retrieval.parsing import parse
+from retrieval.chunks.chunking import Limits, Range, TokenCounter, chunk
+from retrieval.chunks.parsing import parse
 
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 KINDS = st.sampled_from(["text/markdown", "text/plain", "text/html"])

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from retrieval.chunks.parsing import Parsed
 from retrieval.conversion.converting import convert_content, convert_text
-from retrieval.parsing import Parsed
 from tests.retrieval import files
 from tests.retrieval.files import LIMITS
 

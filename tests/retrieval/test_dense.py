@@ -14,11 +14,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from retrieval.dense import DenseIndex
-from retrieval.dense_files import BadSnapshot, load, problems, save
-from retrieval.dense_plan import VectorStorage, choose_plan, choose_upkeep
-from retrieval.kernels import Int64Array
-from retrieval.records import VectorChanges
+from retrieval.indexes.dense import DenseIndex
+from retrieval.indexes.dense_files import BadSnapshot, load, problems, save
+from retrieval.indexes.dense_plan import choose_plan, choose_upkeep
+from retrieval.indexes.kernels import Int64Array
+from retrieval.truth.records import VectorChanges, VectorStorage
 from shared.vectors import Float32Array
 
 pytestmark = pytest.mark.blocking
@@ -288,7 +288,7 @@ _WRITER = """
 import sys
 from pathlib import Path
 from tests.retrieval.test_dense import MODEL, filled
-from retrieval.dense_files import save
+from retrieval.indexes.dense_files import save
 index, _ = filled(20_000)
 save(Path(sys.argv[1]), index, MODEL)
 print("ready", flush=True)

@@ -6,8 +6,8 @@ from typing import Final
 import numpy as np
 import pytest
 
-from retrieval.backends import Backend, ModelChoice, Precision, load_embedder
-from retrieval.embedder import Embedder
+from retrieval.models.backends import Backend, ModelChoice, Precision, load_embedder
+from retrieval.models.embedder import Embedder
 from shared.vectors import Float32Array
 from tests.retrieval.models import MODEL, copy_model
 

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from retrieval.fairness import FairGate
+from retrieval.jobs.fairness import FairGate
 
 
 async def turns(count: int = 5) -> None:

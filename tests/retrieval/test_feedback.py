@@ -8,7 +8,7 @@ import pytest
 import sqlite_utils
 
 from diptych import RetrievalClient
-from retrieval.schema import migrations
+from retrieval.truth.schema import migrations
 from shared.errors import Conflict, Forbidden, InvalidFields, NotFound
 from tests.harness import RunningRetrieval, make_key, running_retrieval
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrieval.lexical import LexicalIndex
-from retrieval.narrowing import fetch_depth
-from retrieval.records import ChunkTexts, TextChanges
+from retrieval.indexes.lexical import LexicalIndex
+from retrieval.indexes.narrowing import fetch_depth
+from retrieval.truth.records import ChunkTexts, TextChanges
 from shared.errors import InvalidFields
 from shared.retrieval_messages import SearchAnswer, SearchMode
 from tests.harness import RunningRetrieval, raw_session, running_retrieval

@@ -13,12 +13,12 @@ import sqlite_utils
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrieval.collection_rows import put_collection
-from retrieval.document_writes import commit_document
-from retrieval.filter_sql import chunks_statement
-from retrieval.filtering import FilterSets, find_chunks, find_documents
-from retrieval.records import CollectionRow, Item, Piece, PreparedDocument
-from retrieval.schema import migrations
+from retrieval.truth.collection_rows import put_collection
+from retrieval.truth.document_writes import commit_document
+from retrieval.truth.filter_sql import chunks_statement
+from retrieval.truth.filtering import FilterSets, find_chunks, find_documents
+from retrieval.truth.records import CollectionRow, Item, Piece, PreparedDocument
+from retrieval.truth.schema import migrations
 from shared.database import Database
 from shared.filters import matches, parse_filter
 from shared.retrieval_messages import CollectionSpec, DocumentIn

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from retrieval.hash_embedder import HashEmbedder
-from retrieval.indexes import dense_folder
+from retrieval.indexes.indexes import dense_folder
+from retrieval.models.hash_embedder import HashEmbedder
 from shared.errors import InvalidFields, SettingsError
 from shared.retrieval_messages import CollectionSpec, Mmr, SearchMode, SearchRequest
 from shared.vectors import Vector

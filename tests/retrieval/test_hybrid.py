@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from diptych import Fusion
-from retrieval.dense import DenseIndex
-from retrieval.hybrid import levels_of_dense, levels_of_lexical
-from retrieval.lexical import LexicalIndex
-from retrieval.records import ChunkTexts, TextChanges, VectorChanges
+from retrieval.indexes.dense import DenseIndex
+from retrieval.indexes.lexical import LexicalIndex
+from retrieval.searching.hybrid import levels_of_dense, levels_of_lexical
+from retrieval.truth.records import ChunkTexts, TextChanges, VectorChanges
 from shared.errors import Conflict
 from shared.retrieval_messages import CollectionSpec
 from shared.vectors import Float32Array, Vector

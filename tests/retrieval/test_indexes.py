@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrieval.dense import DenseIndex
-from retrieval.lexical import LexicalIndex
-from retrieval.records import ChunkTexts, TextChanges, VectorChanges
+from retrieval.indexes.dense import DenseIndex
+from retrieval.indexes.lexical import LexicalIndex
+from retrieval.truth.records import ChunkTexts, TextChanges, VectorChanges
 from shared.vectors import Float32Array
 
 DIMENSIONS = 8

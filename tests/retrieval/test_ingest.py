@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from diptych import RetrievalClient
-from retrieval.hash_embedder import HashEmbedder
+from retrieval.models.hash_embedder import HashEmbedder
 from shared.errors import Conflict, InvalidFields, NotFound, Overloaded
 from shared.retrieval_messages import Chunking, CollectionSpec, DocumentIn, IngestAnswer, IngestRequest
 from tests.harness import RunningRetrieval, running_retrieval, until

@@ -11,9 +11,9 @@ import pytest
 import sqlite_utils
 
 from diptych import RetrievalClient
-from retrieval.embedder import TextKind
-from retrieval.hash_embedder import HashEmbedder
-from retrieval.schema import migrations
+from retrieval.models.embedder import TextKind
+from retrieval.models.hash_embedder import HashEmbedder
+from retrieval.truth.schema import migrations
 from shared.errors import NotFound, Overloaded
 from shared.retrieval_messages import TERMINAL, DocumentIn, IngestRequest, Job
 from shared.vectors import Float32Array

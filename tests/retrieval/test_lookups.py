@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from retrieval.agents.filters import type_of
-from retrieval.lookups import Field, Fields
+from retrieval.truth.lookups import Field, Fields
 from shared.errors import NotFound
 from tests.harness import RunningRetrieval, make_key, running_retrieval
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from retrieval.indexes import CollectionIndexes, dense_folder, lexical_folder
-from retrieval.listings import Listings
-from retrieval.projections import COLLECTIONS_PER_SLICE
-from retrieval.records import VectorChanges
+from retrieval.indexes.indexes import CollectionIndexes, dense_folder, lexical_folder
+from retrieval.indexes.projections import COLLECTIONS_PER_SLICE
+from retrieval.truth.listings import Listings
+from retrieval.truth.records import VectorChanges
 from shared.errors import NotFound
 from tests.harness import RunningRetrieval, running_retrieval, until
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrieval.packing import CUT_TOKENS_MIN, Part, Passage, beginning_within, pack
+from retrieval.searching.packing import CUT_TOKENS_MIN, Part, Passage, beginning_within, pack
 from shared.tokens import estimate_tokens
 
 WORDS = ("alpha", "beta gamma", "漢字 かな", "delta, epsilon; zeta", "eta " * 12 + "theta", "iota\tkappa", "é" * 9)

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.parsing import parse
+from retrieval.chunks.parsing import parse
 
 
 def test_markdown_keeps_its_text_and_knows_the_headings_above_a_block() -> None:

@@ -7,9 +7,9 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrieval.parsing import parse
-from retrieval.preparing import content_hash, prepare
-from retrieval.records import PreparedDocument
+from retrieval.chunks.parsing import parse
+from retrieval.chunks.preparing import content_hash, prepare
+from retrieval.truth.records import PreparedDocument
 from shared.retrieval_messages import Chunking, DocumentIn
 from tests.retrieval.test_chunking import KINDS, markdown, starts
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.ranking import Scored, best_of_each, diversified, without_duplicates
+from retrieval.searching.ranking import Scored, best_of_each, diversified, without_duplicates
 from shared.vectors import Float32Array
 
 LONG = " ".join(f"word{number}" for number in range(60))

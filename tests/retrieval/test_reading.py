@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import sqlite_utils
 
-from retrieval.schema import migrations
+from retrieval.truth.schema import migrations
 from shared.retrieval_messages import Chunking, CollectionSpec, Hit
 from shared.tokens import estimate_tokens
 from tests.harness import RunningRetrieval, running_retrieval

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import sqlite_utils
 
-from retrieval.records import TextChanges, VectorChanges
-from retrieval.schema import migrations
+from retrieval.truth.records import TextChanges, VectorChanges
+from retrieval.truth.schema import migrations
 from shared.errors import NotFound, SettingsError
 from tests.harness import RunningRetrieval, running_retrieval
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from diptych import RetrievalClient
-from retrieval.hash_embedder import HashEmbedder
-from retrieval.overlap import overlap_at_10
+from retrieval.models.hash_embedder import HashEmbedder
+from retrieval.reindexing.overlap import overlap_at_10
 from shared.errors import Conflict, InvalidFields, NotFound
 from shared.retrieval_messages import Chunking, CollectionSpec, Reindex
 from tests.harness import WAIT_S, make_key, running_retrieval, until

@@ -13,8 +13,8 @@ from prometheus_client import CollectorRegistry
 from sentence_transformers import CrossEncoder
 
 from diptych import Mmr, Rerank, Vector
-from retrieval.cross_encoder import SentenceTransformerCrossScorer
-from retrieval.reranker import Reranker
+from retrieval.models.cross_encoder import SentenceTransformerCrossScorer
+from retrieval.models.reranker import Reranker
 from retrieval.settings import RetrievalSettings
 from shared.errors import InvalidFields, Overloaded, SettingsError
 from shared.retrieval_messages import Hit

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from diptych import Fusion, Vector
-from retrieval.hash_embedder import HashEmbedder
+from retrieval.models.hash_embedder import HashEmbedder
 from shared.errors import InvalidFields, NotFound
 from shared.fusion import ListFusion, fuse
 from shared.retrieval_messages import CollectionSpec, SearchAnswer

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from diptych import Mmr, RetrievalClient
-from retrieval.hits import read_vectors
-from retrieval.legs import Clock, Fused, Legs, Searched
-from retrieval.pages import read_page
-from retrieval.projections import COLLECTIONS_PER_SLICE
+from retrieval.indexes.projections import COLLECTIONS_PER_SLICE
+from retrieval.searching.hits import read_vectors
+from retrieval.searching.legs import Clock, Fused, Legs, Searched
+from retrieval.searching.pages import read_page
 from shared.errors import InvalidFields, NotFound
 from shared.retrieval_messages import Chunking, CollectionSpec, Fusion, Hit, SearchAnswer, SearchMode, SearchRequest
 from tests.harness import RunningRetrieval, make_key, raw_session, running_retrieval, until

@@ -11,8 +11,8 @@ import pytest
 from mcp import MCPError
 from mcp.types import ResourceTemplateReference
 
-from retrieval.embedder import TextKind
-from retrieval.hash_embedder import HashEmbedder
+from retrieval.models.embedder import TextKind
+from retrieval.models.hash_embedder import HashEmbedder
 from shared.vectors import Float32Array
 from tests.agents import ERAS, Era, agent_at, text_of
 from tests.harness import WAIT_S, make_key, raw_session, running_retrieval, until

@@ -1,0 +1,1 @@
+"""Turns folded into spans, and spans into higher ones, with nothing lost."""

@@ -1,0 +1,1 @@
+"""Facts: their truth in SQL, their time line, and how they are found in turns."""

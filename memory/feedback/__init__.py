@@ -1,0 +1,1 @@
+"""What somebody said of recalls."""

@@ -1,0 +1,1 @@
+"""What is erased, by whom, and that it is gone."""

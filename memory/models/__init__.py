@@ -1,0 +1,1 @@
+"""Language models, asked and checked: the client, the prompts, what an answer must hold."""

@@ -1,0 +1,1 @@
+"""Sessions and turns in SQL, and what everything that lies beside them stands on."""

@@ -1,0 +1,1 @@
+"""Documents in: read, cut, embedded and stored, a job at a time."""

@@ -1,0 +1,1 @@
+"""The models that embed and rerank: their runtimes, their files, and the queue in front of each."""

@@ -1,0 +1,1 @@
+"""Another model for a collection while it is searched and written to."""
