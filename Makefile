@@ -80,12 +80,14 @@ evals: $(INSTALLED) ## Quality of searches on the golden sets; takes minutes
 	$(BIN)/python -m evals.retrieval
 	$(BIN)/python -m evals.memory
 
-# No cross-encoder can be had without the network, so a small one is trained.
-$(RERANKER)/trained.json: $(INSTALLED) evals/reranking.py
+# No cross-encoder can be had without the network. Where one was trained, it is measured too.
+$(RERANKER)/trained.json: | $(INSTALLED)
 	$(BIN)/python -m evals.reranking $(RERANKER)
 
-ablations: $(INSTALLED) $(RERANKER)/trained.json ## What each part of a search and a recall is worth, on slices of the golden sets; takes an hour
-	$(BIN)/python -m evals.ablation retrieval --reranker $(RERANKER)
+reranker: $(RERANKER)/trained.json ## Train a small cross-encoder to measure reranking with; takes an hour
+
+ablations: $(INSTALLED) ## What each part of a search and a recall is worth, on slices of the golden sets; takes half an hour
+	$(BIN)/python -m evals.ablation retrieval $(if $(wildcard $(RERANKER)/trained.json),--reranker $(RERANKER))
 	$(BIN)/python -m evals.ablation memory
 	$(BIN)/python -m benchmarks.readme --write
 
@@ -120,4 +122,4 @@ eval-full: $(INSTALLED) ## Has quality fallen? Whole golden sets against evals/b
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) $(PEERS_VENV) $(OUTSIDE) $(RERANKER) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help install demo test test-slow outside outside-env serve lint bench bench-quick bench-peers-env evals ablations eval-gate eval-baselines eval-full clean
+.PHONY: help install demo test test-slow outside outside-env serve lint bench bench-quick bench-peers-env evals reranker ablations eval-gate eval-baselines eval-full clean

@@ -35,8 +35,8 @@ from shared.retrieval_messages import DocumentIn, Hit
 if TYPE_CHECKING:
     import torch
 
-# A quarter of an hour on two cores.
-_EPOCHS: Final = 2
+# An hour on two cores.
+_EPOCHS: Final = 1
 _TIMEOUT_S: Final = 3600.0
 _SEED: Final = 20_240
 # Beside a relevant text. They are drawn from the best of a search; the very best are often relevant, and nobody judged them.
@@ -44,7 +44,7 @@ _OTHERS: Final = 5
 _OTHERS_AMONG: Final = 50
 # Lists in a step.
 _LISTS: Final = 4
-_LEARNING_RATE: Final = 5e-5
+_LEARNING_RATE: Final = 1e-4
 _WARM_UP_SHARE: Final = 0.1
 # A chunk of the default size with its query.
 _TOKENS_MAX: Final = 256
