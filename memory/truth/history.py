@@ -32,10 +32,12 @@ class History:
         return await self._database.read(unit)
 
     async def pending(self, model: str, limit: int) -> list[IndexedItem]:
-        """The items that have waited longest for a vector."""
+        """Some of those that wait for a vector: facts and spans, which are few, before turns, and each kind by age."""
 
         def unit(connection: sqlite3.Connection) -> list[IndexedItem]:
-            keys = connection.execute("SELECT item_kind, item_id FROM pending ORDER BY id LIMIT ?", (limit,)).fetchall()
+            keys = connection.execute(
+                "SELECT item_kind, item_id FROM pending ORDER BY item_kind, item_id LIMIT ?", (limit,)
+            ).fetchall()
             return read_items(connection, model, keys)
 
         return await self._database.read(unit)

@@ -51,6 +51,12 @@ def m007_overfull_sessions(db: Database) -> None:
     db.execute(_OVERFULL_SESSIONS)
 
 
+@migrations()
+def m008_lighter_appends(db: Database) -> None:
+    for statement in _LIGHTER_APPENDS:
+        db.execute(statement)
+
+
 _INITIAL = (
     """
     CREATE TABLE sessions (
@@ -220,3 +226,18 @@ _OVERFULL_SESSIONS = """
     CREATE INDEX sessions_overfull ON sessions (json_extract(policy, '$.summarizer'), id)
     WHERE tail_tokens > json_extract(policy, '$.tail_tokens_max')
 """
+
+# Every append writes a page of each tree that it adds to. What waits for a vector needs one tree, not a table and an index of the
+# same two columns; and what belongs to no agent, as most turns, need not stand in the index by agent.
+_LIGHTER_APPENDS = (
+    """
+    CREATE TABLE waiting (item_kind TEXT NOT NULL, item_id INTEGER NOT NULL, PRIMARY KEY (item_kind, item_id)) WITHOUT ROWID
+    """,
+    "INSERT INTO waiting (item_kind, item_id) SELECT item_kind, item_id FROM pending",
+    "DROP TABLE pending",
+    "ALTER TABLE waiting RENAME TO pending",
+    "DROP INDEX ops_by_agent",
+    "CREATE INDEX ops_by_agent ON ops (tenant, agent_id, seq) WHERE agent_id IS NOT NULL",
+    "DROP INDEX ops_by_user",
+    "CREATE INDEX ops_by_user ON ops (tenant, user_id, seq) WHERE user_id IS NOT NULL",
+)

@@ -1,6 +1,7 @@
 """Nothing of another user, agent or tenant has a say in a recall: not in what is found, not in its order, not in a score."""
 
 import asyncio
+import sqlite3
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import pytest
+import sqlite_utils
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +21,7 @@ from memory.recall.query import understand
 from memory.truth.history import History
 from memory.truth.records import Scope
 from memory.truth.schema import migrations
+from memory.truth.scopes import scope_condition
 from memory.truth.store import Store
 from shared.database import Database
 from shared.memory_messages import AppendRequest, TurnIn
@@ -109,3 +113,23 @@ def vector_of(text: str) -> Float32Array:
     for word in text.lower().split():
         vector += np.random.default_rng(len(word) * 7 + ord(word[0])).normal(size=8).astype(np.float32)
     return np.asarray(vector / np.float32(np.linalg.norm(vector)), dtype="<f4")
+
+
+@pytest.mark.parametrize(
+    ("scope", "index"),
+    [
+        (Scope(tenant="t", user_id="u"), "ops_by_user"),
+        (Scope(tenant="t", agent_id="a"), "ops_by_agent"),
+        (Scope(tenant="t", session=1), "ops_by_session"),
+    ],
+)
+def test_what_a_scope_has_not_seen_is_found_by_its_index(scope: Scope, index: str) -> None:
+    connection = sqlite3.connect(":memory:")
+    migrations.apply(sqlite_utils.Database(connection))
+    condition, values = scope_condition(scope, "")
+
+    plan = connection.execute(
+        f"EXPLAIN QUERY PLAN SELECT seq FROM ops WHERE {condition} AND seq > ? ORDER BY seq", (*values, 0)
+    ).fetchall()
+
+    assert [index in step[-1] for step in plan] == [True]

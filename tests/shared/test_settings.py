@@ -39,7 +39,7 @@ def test_a_variable_for_both_services_is_read_by_both(monkeypatch: pytest.Monkey
 def test_a_variable_for_one_service_is_read_by_that_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DIPTYCH_MEMORY_READ_CONNECTIONS", "7")
 
-    assert load_settings(RetrievalSettings, {}).read_connections == 4
+    assert load_settings(RetrievalSettings, {}).read_connections == 2
     assert load_settings(MemorySettings, {}).read_connections == 7
 
 
