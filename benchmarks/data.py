@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from diptych import DocumentIn, TurnIn
+from diptych.evaluation.datasets import read_retrieval
 from shared.errors import SettingsError
 
 SEED: Final = 20_240
@@ -70,17 +71,13 @@ def read_passages(data_dir: Path) -> list[str]:
 
 
 def read_judged(data_dir: Path, name: str, judgements: str) -> JudgedSet:
-    """Documents as `title`, line break, text. Judgements of 0 are left out."""
-    documents = read_records(data_dir, f"retrieval/{name}/corpus.jsonl")
-    relevant = read_judgements(data_dir, f"retrieval/{name}/{judgements}")
-    queries = [
-        record for record in read_records(data_dir, f"retrieval/{name}/queries.jsonl") if record["_id"] in relevant
-    ]
+    """Documents as `title`, line break, text."""
+    dataset = read_retrieval(data_dir / "retrieval" / name, judgements=judgements)
     return JudgedSet(
-        document_ids=[record["_id"] for record in documents],
-        documents=[f"{record.get('title', '')}\n{record['text']}".strip() for record in documents],
-        queries=[record["text"] for record in queries],
-        relevant=[relevant[record["_id"]] for record in queries],
+        document_ids=[document.id or "" for document in dataset.documents],
+        documents=[f"{document.title or ''}\n{document.text}".strip() for document in dataset.documents],
+        queries=list(dataset.queries.values()),
+        relevant=[dataset.judgements[query] for query in dataset.queries],
     )
 
 
@@ -113,16 +110,6 @@ def read_conversation(data_dir: Path, turns_min: int) -> Conversation:
         if sum(map(len, sessions.values())) >= turns_min:
             return Conversation(user_id, sessions)
     raise SettingsError(f"no conversation in memory/locomo/turns.jsonl has {turns_min} turns")
-
-
-def read_judgements(data_dir: Path, name: str) -> dict[str, dict[str, int]]:
-    """Grades by query and document; those of 0 are left out."""
-    relevant: dict[str, dict[str, int]] = {}
-    for line in (data_dir / name).read_text(encoding="utf-8").splitlines()[1:]:
-        query, document, grade = line.split("\t")
-        if int(grade) > 0:
-            relevant.setdefault(query, {})[document] = int(grade)
-    return relevant
 
 
 def read_records(data_dir: Path, name: str) -> list[dict[str, Any]]:

@@ -151,10 +151,11 @@ def _judgements_file(folder: Path, name: str | None) -> Path:
 def _read_judgements(path: Path) -> Judgements:
     """Grades of 0 and below are left out: nothing is won by finding these."""
     grades: Judgements = {}
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    # Not `splitlines`, which ends a line at characters that an id may have.
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
-        fields = line.split("\t")
+        fields = line.rstrip("\r").split("\t")
         if len(fields) != _COLUMNS:
             raise SettingsError(f"{path} line {number}: query, document and grade are wanted, with tabs between them")
         grade = _grade(fields[2])

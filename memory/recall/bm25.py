@@ -59,9 +59,11 @@ class Bm25:
         row = len(self._lengths)
         counts = Counter(terms)
         for term, count in counts.items():
-            rows, frequencies = self._postings.setdefault(term, (array("I"), array("I")))
-            rows.append(row)
-            frequencies.append(count)
+            postings = self._postings.get(term)
+            if postings is None:
+                postings = self._postings[term] = (array("I"), array("I"))
+            postings[0].append(row)
+            postings[1].append(count)
         for label in set(labels):
             self._labels.setdefault(label, array("I")).append(row)
         self._lengths.append(counts.total())

@@ -50,8 +50,11 @@ class Words:
     def terms(self, text: str) -> list[str]:
         plain = unicodedata.normalize("NFKC", text).lower()
         found: list[str] = []
-        for match in _WORD.finditer(plain):
-            word = match.group()[:_TERM_LENGTH_MAX]
+        for whole in _WORD.findall(plain):
+            word = whole[:_TERM_LENGTH_MAX]
+            if "_" not in word:
+                found.append(word)
+                continue
             parts = _PART.findall(word)
             found += parts
             if len(parts) > 1:

@@ -31,6 +31,17 @@ def test_a_folder_is_read(tmp_path: Path) -> None:
     assert dataset.counts == {"documents": 2, "queries": 2, "judgements": 3, "judged_absent": 1}
 
 
+def test_an_id_may_hold_what_others_take_for_the_end_of_a_line(tmp_path: Path) -> None:
+    odd = "a\u2028b\u0085c"
+    corpus, queries = f'{{"_id": "{odd}", "text": "x"}}\n', f'{{"_id": "{odd}", "text": "one"}}\n'
+    dataset = read_retrieval(
+        write(tmp_path, corpus_jsonl=corpus, queries_jsonl=queries, qrels_tsv=f"{odd}\t{odd}\t1\r\n")
+    )
+
+    assert dataset.judgements == {odd: {odd: 1}}
+    assert dataset.counts == {"documents": 1, "queries": 1, "judgements": 1, "judged_absent": 0}
+
+
 def test_the_fingerprint_is_of_what_is_used(tmp_path: Path) -> None:
     dataset = read_retrieval(write(tmp_path))
     # A judgement of 0 and a query that is never asked change nothing; a letter and a grade do.
