@@ -161,7 +161,7 @@ async def _time(
     for query in chosen:
         started = time.perf_counter()
         given = _given(settings, dataset.filters.get(query))
-        await client.search(dataset.queries[query], collection=collection, limit=limit, **given)
+        await client.search(dataset.queries[query], collection=collection, limit=_shown(settings, limit), **given)
         spent[query] = 1000.0 * (time.perf_counter() - started)
         bar.advance(task)
     return spent
@@ -178,19 +178,23 @@ async def _ask_all(
 ) -> dict[str, list[Hit]]:
     """As many chunks as both legs can give, since several may be of one document."""
     candidates = min(CANDIDATES_MAX, max(settings.candidates, depth))
+    limit = _shown(settings, min(CANDIDATES_MAX, 2 * candidates))
     gate = asyncio.Semaphore(_SEARCHES_AT_ONCE)
     task = bar.add_task(f"{label}: searches", total=len(dataset.queries))
 
     async def ask(query: str, text: str) -> tuple[str, list[Hit]]:
         given = {**_given(settings, dataset.filters.get(query)), "candidates": candidates}
         async with gate:
-            answer = await client.search(
-                text, collection=collection, limit=min(CANDIDATES_MAX, 2 * candidates), **given
-            )
+            answer = await client.search(text, collection=collection, limit=limit, **given)
         bar.advance(task)
         return query, answer.hits
 
     return dict(await asyncio.gather(*(ask(*query) for query in dataset.queries.items())))
+
+
+def _shown(settings: SearchSettings, wanted: int) -> int:
+    """Only what was reranked is returned, and asking for more is refused."""
+    return wanted if settings.rerank is None else min(wanted, settings.rerank.depth)
 
 
 def _given(settings: SearchSettings, narrowed: Mapping[str, Any] | None = None) -> Mapping[str, Any]:

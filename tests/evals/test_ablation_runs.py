@@ -15,11 +15,12 @@ from diptych.evaluation.retrieval_runs import SearchSettings, evaluate_retrieval
 from diptych.evaluation.services import Services
 from evals import ablation_memory, ablation_retrieval
 from evals.ablation_memory import measure_memory, shown, stood_for
-from evals.ablation_retrieval import WAYS, measure_parts, untitled
+from evals.ablation_retrieval import RERANKED, WAYS, measure_parts, untitled
 from evals.ablations import DEFAULT, rows_of
 from shared.memory_messages import Recalled, RecallKind, RecallScores, Turn
 from shared.retrieval_messages import Mmr
 from tests.harness import running_memory, running_retrieval
+from tests.retrieval.models import make_cross_encoder
 
 MOMENT = datetime(2024, 3, 5, tzinfo=UTC)
 
@@ -101,6 +102,23 @@ async def test_every_part_of_a_search_is_measured(tmp_path: Path) -> None:
     # "jumps" is neither "jumping" nor "jump" where endings stay.
     stemless = parts["words alone, without stemming and stop words"]
     assert (stemless.base, stemless.scores["recall@10"]) == ("words alone", 0.0)
+
+
+@pytest.mark.blocking
+async def test_reranking_is_measured_where_the_service_has_a_cross_encoder(tmp_path: Path) -> None:
+    golden = RetrievalDataset(
+        name="tiny",
+        documents=[DocumentIn(id=word, text=f"they are {word}ing") for word in ("jump", "run", "swim")],
+        queries={"1": "jumps", "2": "runs"},
+        judgements={"1": {"jump": 1}, "2": {"run": 1}},
+    )
+    reranker = make_cross_encoder(tmp_path / "tiny")
+    async with running_retrieval(tmp_path / "data", rerank_models=(str(reranker),)) as running:
+        measured = await measure_parts(running.client, golden, progress_bar(quiet=True), is_reranked=True)
+
+    rows = rows_of(measured, metric=ablation_retrieval.METRIC, shown=ablation_retrieval.SHOWN)
+    assert [(row.part, row.base) for row in rows if row.group == "rerank"] == [(part, DEFAULT) for _, part in RERANKED]
+    assert len(RERANKED) == 2
 
 
 @pytest.mark.blocking
