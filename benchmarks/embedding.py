@@ -2,8 +2,8 @@
 
 Measured: every backend in the process of the benchmark, on the same texts, in turns, so that whatever else the machine does
 meets all of them. torch is sentence-transformers as it comes, given all texts at once; the others get batches like the
-service makes, as many side by side as it gives them. With `--quality`, nDCG@10 of the dense leg alone, exact search, on the judged sets, and of mixed pairs: fp32's
-documents with this backend's queries, and the other way round.
+service makes, as many side by side as it gives them. With `--quality`, nDCG@10 of the dense leg alone, exact search, on the
+judged sets, and of mixed pairs: fp32's documents with this backend's queries, and the other way round.
 
 Not measured: HTTP, chunking, indexing and storing (benchmarks.latency), other models, GPUs.
 """

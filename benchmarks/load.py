@@ -49,18 +49,15 @@ class Connection:
         await self._reader.readexactly(_length(head))
         return (time.perf_counter() - started) * 1000.0
 
-    def close(self) -> None:
-        self._writer.close()
-
 
 @asynccontextmanager
 async def connected(url: str) -> AsyncIterator[Connection]:
     address = urlsplit(url)
-    connection = Connection(*await asyncio.open_connection(address.hostname, address.port))
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
     try:
-        yield connection
+        yield Connection(reader, writer)
     finally:
-        connection.close()
+        writer.close()
 
 
 async def run_clients(url: str, requests: Sequence[bytes], *, clients: int) -> tuple[list[float], float]:
