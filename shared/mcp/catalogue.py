@@ -109,6 +109,11 @@ class Prompt:
     scope: Scope
     write: Callable[[Any, Caller, Mapping[str, str]], Awaitable[str]]
 
+    @property
+    def is_read_only(self) -> bool:
+        """Whether what it asks for can be done with tools that change nothing."""
+        return self.scope.endswith(":read")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalogue:

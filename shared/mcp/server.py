@@ -75,7 +75,7 @@ class AgentServer:
         self._timeout_s = timeout_s
         self._tools = {tool.name: tool for tool in catalogue.tools if tool.is_read_only or not is_read_only}
         self._listed = {name: _described(tool, catalogue.glossary) for name, tool in self._tools.items()}
-        self._prompts = {prompt.name: prompt for prompt in catalogue.prompts}
+        self._prompts = {prompt.name: prompt for prompt in catalogue.prompts if prompt.is_read_only or not is_read_only}
         self.server: Server[Any] = Server(
             catalogue.name,
             version=version,

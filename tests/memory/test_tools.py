@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from mcp import MCPError
 from mcp.types import ResourceTemplateReference
 
 from memory.agents.catalogue import CATALOGUE, TOOLS
@@ -87,9 +88,12 @@ class TestCatalogue:
             assert "memory:write" in await agent.refused("add_memory", text=LISBON)
             assert [prompt.name for prompt in (await agent.client.list_prompts()).prompts] == ["recall"]
 
-    async def test_a_read_only_server_has_no_tools_that_write(self, tmp_path: Path) -> None:
+    async def test_a_read_only_server_has_nothing_that_writes(self, tmp_path: Path) -> None:
         async with running_memory(tmp_path, mcp_read_only=True) as running, agent_at(running.url) as agent:
             assert await agent.tools() == ["get_context", "search_memories", "get_session"]
+            assert [prompt.name for prompt in (await agent.client.list_prompts()).prompts] == ["recall"]
+            with pytest.raises(MCPError, match="unknown prompt 'save_this_conversation'"):
+                await agent.client.get_prompt("save_this_conversation")
 
 
 class TestFacts:
