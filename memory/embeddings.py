@@ -15,6 +15,7 @@ from memory.truth.history import History
 from memory.truth.records import IndexedItem
 from shared.errors import Forbidden, ServiceError, Unauthenticated
 from shared.retrieval_client import RetrievalClient
+from shared.tasks import ended
 from shared.vectors import Float32Array
 
 log = structlog.get_logger()
@@ -65,10 +66,7 @@ class Embeddings:
         self._task = asyncio.create_task(self._fill(), name="fill-vectors")
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        await ended(self._task)
 
     def wake(self) -> None:
         """Tells that there are new turns."""

@@ -49,6 +49,7 @@ from shared.forms import FormReader
 from shared.mcp.hosting import mount
 from shared.server import SERVER, SERVICE, build_app, make_server
 from shared.snapshots import Snapshots
+from shared.tasks import ended
 from shared.threads import open_pool
 
 log = structlog.get_logger()
@@ -142,16 +143,16 @@ async def _start(app: web.Application, settings: RetrievalSettings, load: LoadEm
     )
     app[SERVICE] = service
     warming = asyncio.create_task(_warm(service, runner, reindexer, reranker, rows), name="warm-up")
-    stack.push_async_callback(_cancel, warming)
+    stack.push_async_callback(ended, warming)
 
     async def waiting_for() -> list[str]:
         return [] if warming.done() else [service.waiting_for()]
 
-    def end(task: asyncio.Task[None]) -> None:
+    def fail(task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             server.fail(error)
 
-    warming.add_done_callback(end)
+    warming.add_done_callback(fail)
     server.readiness = waiting_for
 
 
@@ -248,11 +249,6 @@ async def _warm(
     reindexer.start()
     await runner.start(rows)
     log.info("ready", collections=len(rows))
-
-
-async def _cancel(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
 
 
 def _refuse_other_model(rows: list[CollectionRow], settings: RetrievalSettings) -> None:

@@ -15,6 +15,7 @@ from aiohttp import web
 from aiohttp_sse import EventSourceResponse
 
 from shared.routes import Event
+from shared.tasks import ended
 from shared.wire import JSON, encode
 
 log = structlog.get_logger()
@@ -39,9 +40,7 @@ async def send_events(
         try:
             await asyncio.wait({sending, stopping}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            sending.cancel()
-            stopping.cancel()
-            await asyncio.gather(sending, stopping, return_exceptions=True)
+            await ended(sending, stopping)
     if not sending.cancelled() and (error := sending.exception()) is not None:
         # The head is sent, so this cannot become a problem; without a proper end the caller knows.
         log.warning("stream_broken", path=request.path, error=str(error) or type(error).__name__)

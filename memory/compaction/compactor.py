@@ -20,6 +20,7 @@ from memory.compaction.summaries import Summaries
 from memory.settings import MemorySettings
 from memory.truth.records import SessionRow
 from shared.memory_messages import Summarizer
+from shared.tasks import ended
 
 log = structlog.get_logger()
 
@@ -57,10 +58,7 @@ class Compactor:
         self._tasks = [asyncio.create_task(self._work(name), name=f"compact-{name}") for name in self._woken]
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks.clear()
+        await ended(*self._tasks)
 
     def wake(self) -> None:
         """Tells that a tail has grown beyond its policy."""

@@ -17,6 +17,7 @@ from shared.errors import ServiceError
 from shared.forgetting_messages import AuditScope
 from shared.memory_messages import EraseReport, Retention
 from shared.sql_values import stored_time
+from shared.tasks import ended
 
 log = structlog.get_logger()
 
@@ -104,10 +105,7 @@ class RetentionJob:
         self._task = asyncio.create_task(self._work(), name="retain")
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        await ended(self._task)
 
     def wake(self) -> None:
         """Tells that a limit has changed."""

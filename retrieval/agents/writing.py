@@ -28,6 +28,7 @@ from retrieval.service import RetrievalService
 from shared.errors import FieldError, InvalidFields, ServiceError, invalid
 from shared.mcp.catalogue import Caller, Told
 from shared.retrieval_messages import DocumentIn, DocumentsDelete, IngestAnswer, IngestRequest, Job, JobEvent
+from shared.tasks import ended
 
 DEFAULT_COLLECTION: Final = "documents"
 _WORD = re.compile(r"[^\W_]+")
@@ -122,8 +123,7 @@ async def _followed(service: RetrievalService, caller: Caller, job: Job) -> Inge
     try:
         return await service.ingested(tenant, job.id)
     finally:
-        telling.cancel()
-        await asyncio.gather(telling, return_exceptions=True)
+        await ended(telling)
 
 
 async def _tell(service: RetrievalService, caller: Caller, job: Job) -> None:

@@ -43,6 +43,7 @@ from retrieval.truth.store import Store
 from shared.errors import NotFound
 from shared.messages import Finding
 from shared.retrieval_messages import Language
+from shared.tasks import ended
 from shared.threads import run_in
 
 log = structlog.get_logger()
@@ -231,14 +232,9 @@ class Projections:
 
     async def close(self) -> None:
         """Writes the snapshots that are due and lets everything go."""
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            await asyncio.gather(self._sweeper, return_exceptions=True)
+        await ended(self._sweeper)
         await self._tender.close()
-        tasks = [*self._followers.values(), *(task for task in self._open.values() if not task.done())]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await ended(*self._followers.values(), *(task for task in self._open.values() if not task.done()))
         for opened in self._open.values():
             if not _has_failed(opened):
                 await self._settle(opened.result())
@@ -315,10 +311,7 @@ class Projections:
 
     async def _stop_following(self, collection_id: int) -> None:
         """To be called with `applying` held, so that no thread is in the middle of a change."""
-        follower = self._followers.pop(collection_id, None)
-        if follower is not None:
-            follower.cancel()
-            await asyncio.gather(follower, return_exceptions=True)
+        await ended(self._followers.pop(collection_id, None))
 
     async def _open_indexes(self, row: CollectionRow) -> CollectionIndexes:
         async with self._opening:

@@ -17,6 +17,7 @@ from retrieval.indexes import dense_files
 from retrieval.indexes.indexes import CollectionIndexes, DenseLeg, dense_folder
 from retrieval.indexes.lists import UpkeepStopped
 from retrieval.truth.listings import Listings
+from shared.tasks import ended
 from shared.threads import run_in
 
 log = structlog.get_logger()
@@ -78,9 +79,7 @@ class Tender:
     async def close(self) -> None:
         """Soon: at the latest after one round of k-means, some seconds with a million chunks."""
         self._is_closed = True
-        for task in self._tasks.values():
-            task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await ended(*self._tasks.values())
 
     def _is_stopping(self, indexes: CollectionIndexes) -> bool:
         return self._is_closed or indexes.is_dropped

@@ -32,6 +32,7 @@ from retrieval.truth.records import CollectionRow
 from retrieval.truth.store import Store
 from shared.errors import NotFound, ServiceError
 from shared.retrieval_messages import TERMINAL, DocumentIn, Job
+from shared.tasks import ended
 
 log = structlog.get_logger()
 
@@ -113,10 +114,7 @@ class JobRunner:
     async def close(self) -> None:
         """Stops between transactions; unfinished jobs go on at the next start."""
         runs, self._runs = list(self._runs.values()), {}
-        tasks = [task for task in (self._keeper, *(run.task for run in runs)) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await ended(self._keeper, *(run.task for run in runs))
         with contextlib.suppress(ServiceError):
             await self._items.give_back(key for run in runs for key in run.claimed)
 

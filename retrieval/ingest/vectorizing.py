@@ -22,6 +22,7 @@ from retrieval.models.models import Models
 from retrieval.truth.records import Item, PreparedDocument
 from retrieval.truth.store import Store
 from shared.errors import ServiceError
+from shared.tasks import ended
 from shared.tokens import estimate_tokens
 
 log = structlog.get_logger()
@@ -123,8 +124,7 @@ class _Steps:
         finally:
             self._on_progress(-self._count, -len(self.vectors))
             # A write that has begun goes on, and is in the queue before the one that will store the document.
-            saver.cancel()
-            await asyncio.gather(saver, return_exceptions=True)
+            await ended(saver)
             if not self._is_complete and self._unsaved:
                 await self._save_step()
 

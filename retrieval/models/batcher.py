@@ -23,6 +23,7 @@ from retrieval.models.batching import choose_batch
 from retrieval.models.embedder import Embedder, TextKind
 from shared.errors import Overloaded, Unavailable
 from shared.metrics import SECONDS_BUCKETS
+from shared.tasks import ended
 from shared.tokens import estimate_tokens
 from shared.vectors import Float32Array
 
@@ -94,10 +95,7 @@ class Batcher:
         self._task = loop.create_task(self._run(), name="embed-batches")
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        await ended(self._task)
         await asyncio.get_running_loop().run_in_executor(None, self._threads.shutdown)
         self._give_up(Unavailable("the service is shutting down", retry_after_s=1.0))
 

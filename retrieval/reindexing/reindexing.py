@@ -27,6 +27,7 @@ from retrieval.reindexing.reindexes import Gap, Reindexes
 from retrieval.truth.records import CollectionRow
 from retrieval.truth.store import Store
 from shared.errors import NotFound, Overloaded, SettingsError, Unavailable, invalid
+from shared.tasks import ended
 from shared.threads import run_in
 from shared.vectors import Float32Array
 
@@ -68,9 +69,7 @@ class Reindexer:
         self._delete_discarded()
 
     async def close(self) -> None:
-        if self._deleting is not None:
-            self._deleting.cancel()
-            await asyncio.gather(self._deleting, return_exceptions=True)
+        await ended(self._deleting)
 
     async def accept(self, row: CollectionRow, model: str, *, flip: bool) -> RunningJob:
         """A durable job, to be run. Loads the model. Raises InvalidFields for one that cannot stand beside the serving
