@@ -1,9 +1,8 @@
 """SQLite inside an async service: one thread writes, a few read, and an acknowledged write survives power loss.
 
 One thread owns the write connection and runs whole units of work, each a function of the connection. One hop per unit
-rather than per statement was measured four to six times faster. Units that wait together share one transaction, each in
-its own savepoint (group commit), so `synchronous=FULL` costs one sync per group, not per write; a unit that raises is
-rolled back alone. A unit's caller is answered after the commit, never before.
+rather than per statement was measured four to six times faster. Units that wait together share one transaction (group
+commit), so `synchronous=FULL` costs one sync per group, not per write; a unit that raises is rolled back alone. A unit's caller is answered after the commit, never before.
 
 Rejected: aiosqlite (a hop per statement), a pool of writers (SQLite has one writer anyway; waiting in our queue is fair,
 waiting in its busy handler is not).
@@ -280,8 +279,9 @@ def _commit_group(connection: sqlite3.Connection, group: list[_Pending[Any]]) ->
     outcomes: list[Answer] = []
     try:
         connection.execute("BEGIN IMMEDIATE")
-        outcomes.extend(_run_unit(connection, pending) for pending in group)
-        connection.execute("COMMIT")
+        outcomes.extend(_run_unit(connection, pending, has_company=len(group) > 1) for pending in group)
+        if connection.in_transaction:
+            connection.execute("COMMIT")
     except sqlite3.Error as error:  # disk full, I/O error: nothing of the group is durable
         if connection.in_transaction:
             connection.execute("ROLLBACK")
@@ -298,18 +298,21 @@ def _run_alone(connection: sqlite3.Connection, pending: _Pending[Any]) -> Answer
         return pending, None, error
 
 
-def _run_unit(connection: sqlite3.Connection, pending: _Pending[Any]) -> Answer:
-    connection.execute("SAVEPOINT unit")
+def _run_unit(connection: sqlite3.Connection, pending: _Pending[Any], *, has_company: bool) -> Answer:
+    """Among others it has a savepoint of its own; alone in its transaction it needs none."""
+    result = raised = None
+    if has_company:
+        connection.execute("SAVEPOINT unit")
     try:
         result = pending.function(connection)
     except Exception as error:  # handed to the caller that sent the unit
         if not connection.in_transaction:  # a full disk: SQLite rolled back the whole group, savepoints and all
             raise sqlite3.OperationalError(str(error)) from error
-        connection.execute("ROLLBACK TO unit")
+        connection.execute("ROLLBACK TO unit" if has_company else "ROLLBACK")
+        raised = error
+    if has_company:
         connection.execute("RELEASE unit")
-        return pending, None, error
-    connection.execute("RELEASE unit")
-    return pending, result, None
+    return pending, result, raised
 
 
 def integrity_problems(connection: sqlite3.Connection) -> list[str]:

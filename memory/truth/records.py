@@ -9,12 +9,16 @@ from shared.memory_messages import Policy, RecallKind, Role, Span
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionRow:
+    """`last_seq` and `tail_tokens` are those of when it was read."""
+
     id: int
     tenant: str
     session_id: str
     user_id: str | None
     agent_id: str | None
     policy: Policy
+    last_seq: int
+    tail_tokens: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

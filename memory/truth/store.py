@@ -28,7 +28,7 @@ from shared.memory_messages import (
 from shared.paging import Page, number_of, page_of
 from shared.sql_values import now_stored, stored_time
 
-SESSION_COLUMNS = "id, tenant, session_id, user_id, agent_id, policy"
+SESSION_COLUMNS = "id, tenant, session_id, user_id, agent_id, policy, last_seq, tail_tokens"
 # Sorts behind every stored time.
 FOREVER = "~"
 TURN_COLUMNS = "turn_id, seq, role, content, name, created_at, metadata, tokens"
@@ -94,13 +94,10 @@ class Store:
 
         def unit(connection: sqlite3.Connection) -> AppendAnswer:
             row = _open_session(connection, tenant, session_id, request.user_id, request.agent_id, only_of)
-            last_seq, tail_tokens = connection.execute(
-                "SELECT last_seq, tail_tokens FROM sessions WHERE id = ?", (row.id,)
-            ).fetchone()
             now = now_stored()
             moments = [stored_time(turn.created_at) or now for turn in request.turns]
-            appended = append_turns(connection, row, last_seq, request.turns, moments=moments, now=now)
-            tail_tokens += appended.tokens
+            appended = append_turns(connection, row, request.turns, moments=moments, now=now)
+            tail_tokens = row.tail_tokens + appended.tokens
             connection.execute(
                 "UPDATE sessions SET last_seq = ?, updated_at = ?, tail_tokens = ? WHERE id = ?",
                 (appended.last_seq, now, tail_tokens, row.id),
@@ -195,7 +192,7 @@ def _open_session(
     }
     if not changes:
         return row
-    if connection.execute("SELECT last_seq FROM sessions WHERE id = ?", (row.id,)).fetchone()[0]:
+    if row.last_seq:
         raise Conflict(f"session {session_id!r} has turns under another {next(iter(changes))}; use another session")
     for name, given in changes.items():
         connection.execute(f"UPDATE sessions SET {name} = ? WHERE id = ?", (given, row.id))
@@ -221,6 +218,8 @@ def session_row(row: Sequence[Any]) -> SessionRow:
         user_id=row[3],
         agent_id=row[4],
         policy=msgspec.json.decode(row[5], type=Policy),
+        last_seq=row[6],
+        tail_tokens=row[7],
     )
 
 

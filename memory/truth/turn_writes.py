@@ -37,16 +37,15 @@ class Appended:
 def append_turns(
     connection: sqlite3.Connection,
     row: SessionRow,
-    last_seq: int,
     turns: Sequence[TurnIn],
     *,
     moments: Sequence[str],
     now: str,
 ) -> Appended:
-    """After the turn `last_seq` of the session; `moments` are when each was said. Raises Conflict where an id is taken by other content."""
+    """After the session's last turn; `moments` are when each was said. Raises Conflict where an id is taken by other content."""
     answers: list[AppendedTurn] = []
     keys: list[int] = []
-    tokens = 0
+    last_seq, tokens = row.last_seq, 0
     for index, (turn, moment) in enumerate(zip(turns, moments, strict=True)):
         turn_id = turn.id or uuid.uuid4().hex
         digest = content_hash(turn.role, turn.name, turn.content)

@@ -74,6 +74,20 @@ def failing(connection: sqlite3.Connection) -> int:
     raise KeyError("after the insert")
 
 
+def orphan(connection: sqlite3.Connection) -> int:
+    return connection.execute("INSERT INTO children VALUES (7)").rowcount
+
+
+def fill(connection: sqlite3.Connection) -> int:
+    pages = connection.execute("PRAGMA page_count").fetchone()[0]
+    connection.execute(f"PRAGMA max_page_count = {pages}")
+    return connection.execute("INSERT INTO numbers VALUES (0, zeroblob(1000000))").rowcount
+
+
+async def make_room(database: Database) -> None:
+    await database.write(lambda connection: connection.execute("PRAGMA max_page_count = 1000000").fetchall())
+
+
 async def test_many_concurrent_writes_are_all_there(database: Database) -> None:
     numbers = range(3 * GROUP_UNITS_MAX + 5)
 
@@ -139,9 +153,6 @@ async def test_a_unit_that_breaks_a_constraint_is_rolled_back_alone(database: Da
 
 
 async def test_a_group_that_cannot_be_committed_fails_whole_and_the_store_goes_on(database: Database) -> None:
-    def orphan(connection: sqlite3.Connection) -> int:
-        return connection.execute("INSERT INTO children VALUES (7)").rowcount
-
     async with writer_held(database):
         tasks = await submit(database, add(1), orphan)
 
@@ -154,21 +165,30 @@ async def test_a_group_that_cannot_be_committed_fails_whole_and_the_store_goes_o
 
 
 async def test_a_full_disk_fails_the_group_by_its_name_and_the_store_goes_on(database: Database) -> None:
-    def fill(connection: sqlite3.Connection) -> int:
-        pages = connection.execute("PRAGMA page_count").fetchone()[0]
-        connection.execute(f"PRAGMA max_page_count = {pages}")
-        return connection.execute("INSERT INTO numbers VALUES (0, zeroblob(1000000))").rowcount
-
     async with writer_held(database):
         tasks = await submit(database, add(1), fill, add(2))
     errors = await answers(tasks)
-    await database.write(lambda connection: connection.execute("PRAGMA max_page_count = 1000000").fetchall())
+    await make_room(database)
 
     assert [type(error) for error in errors] == [Unavailable] * 3
     assert {str(error) for error in errors} == {"the store could not commit: database or disk is full"}
     assert await database.write(add(3)) == 3
     assert await database.read(stored) == {3}
     assert await database.read(integrity_problems) == []
+
+
+async def test_a_unit_without_company_fails_as_one_of_a_group_does(database: Database) -> None:
+    with pytest.raises(KeyError):
+        await database.write(failing)
+    with pytest.raises(Unavailable, match="could not commit: FOREIGN KEY constraint failed"):
+        await database.write(orphan)
+    with pytest.raises(Unavailable, match="could not commit: database or disk is full"):
+        await database.write(fill)
+    await make_room(database)
+
+    assert await database.read(stored) == set()
+    assert await database.write(add(1)) == 1
+    assert await database.read(stored) == {1}
 
 
 async def test_a_read_sees_one_snapshot(database: Database) -> None:
