@@ -21,6 +21,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from memory.recall.postings import Postings
+
 # The usual values, which tantivy has too.
 _K1: Final = 1.2
 _B: Final = 0.75
@@ -46,8 +48,8 @@ class Bm25:
     """Rows are numbered by the caller, from 0 upwards without gaps."""
 
     def __init__(self) -> None:
-        # For each term the rows where it occurs, and how often.
-        self._postings: dict[str, tuple[array[int], array[int]]] = {}
+        self._postings = Postings()
+        # Few: a day has four.
         self._labels: dict[str, array[int]] = {}
         self._lengths = array("I")
 
@@ -58,12 +60,7 @@ class Bm25:
         """The next row. `labels` say what it is; its length does not depend on them."""
         row = len(self._lengths)
         counts = Counter(terms)
-        for term, count in counts.items():
-            postings = self._postings.get(term)
-            if postings is None:
-                postings = self._postings[term] = (array("I"), array("I"))
-            postings[0].append(row)
-            postings[1].append(count)
+        self._postings.append(row, counts)
         for label in set(labels):
             self._labels.setdefault(label, array("I")).append(row)
         self._lengths.append(counts.total())
@@ -96,7 +93,7 @@ class Bm25:
         """Rows that have each of the terms themselves; none where there are no terms."""
         found: NDArray[np.uint32] | None = None
         for term in terms:
-            rows = np.array(self._postings[term][0], dtype=np.uint32) if term in self._postings else _NO_ROWS
+            rows, _ = self._postings.of(term)
             found = rows if found is None else np.intersect1d(found, rows, assume_unique=True)
         return _NO_ROWS if found is None else found
 
@@ -106,7 +103,7 @@ class Bm25:
         """How often a term occurs in each row and beside it, in units of a text of mean length."""
         total = np.zeros(len(per_word))
         if term in self._postings:
-            rows, frequencies = (np.frombuffer(part, dtype=np.uint32) for part in self._postings[term])
+            rows, frequencies = self._postings.of(term)
             own = frequencies * per_word[rows]
             total[rows] += own
             # A row is what stands before its next one, and after its last one.
