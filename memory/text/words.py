@@ -44,7 +44,8 @@ class Words:
     """Not thread-safe, because the stemmer is not: one for each index."""
 
     def __init__(self, language: str = "english") -> None:
-        self._stemmer = Stemmer.Stemmer(language)
+        # Without its cache, which saves no time and keeps a list for every word.
+        self._stemmer = Stemmer.Stemmer(language, 0)
         self._function_terms = frozenset(self._stemmer.stemWords(sorted(FUNCTION_WORDS)))
 
     def terms(self, text: str) -> list[str]:

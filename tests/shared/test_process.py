@@ -264,6 +264,15 @@ async def test_a_data_directory_in_use_is_refused(tmp_path: Path) -> None:
             await client.ready()
 
 
+async def test_the_garbage_collector_no_longer_looks_at_what_was_loaded_once_the_service_is_ready(
+    tmp_path: Path,
+) -> None:
+    async with started_memory(tmp_path) as started:
+        event = await _event(started.process, "settled", START_S)
+
+        assert event["objects"] > 100_000
+
+
 async def test_a_part_that_fails_for_good_ends_the_service_with_its_error(tmp_path: Path) -> None:
     settings = ProbeSettings(data_dir=tmp_path)
     app = build_app(await asyncio.to_thread(make_server, settings, "9.9"), ())
