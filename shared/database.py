@@ -2,7 +2,9 @@
 
 One thread owns the write connection and runs whole units of work, each a function of the connection. One hop per unit
 rather than per statement was measured four to six times faster. Units that wait together share one transaction (group
-commit), so `synchronous=FULL` costs one sync per group, not per write; a unit that raises is rolled back alone. A unit's caller is answered after the commit, never before.
+commit), so `synchronous=FULL` costs one sync per group, not per write; a unit that raises is rolled back alone. What the event
+loop is asked for in one turn is handed over together: larger groups of many writers, and one wake of the thread for them.
+A unit's caller is answered after the commit, never before.
 
 Rejected: aiosqlite (a hop per statement), a pool of writers (SQLite has one writer anyway; waiting in our queue is fair,
 waiting in its busy handler is not).
@@ -56,6 +58,8 @@ class Database:
         self._lock = lock
         self._queue: queue.SimpleQueue[_Pending[Any] | None] = queue.SimpleQueue()
         self._local = threading.local()
+        # In this turn of the event loop, whose end hands them over.
+        self._asked: list[_Pending[Any]] = []
         self._held: _Pending[Any] | None = None
         self._connections: list[sqlite3.Connection] = []
         self._readers = Hands(readers, name="sqlite-read", closed=_CLOSED)
@@ -169,6 +173,7 @@ class Database:
             if self._closed:
                 return
             self._closed = True
+            self._put_asked()
         self._queue.put(None)
         self._writer.join()
         self._readers.close()
@@ -182,8 +187,19 @@ class Database:
         with self._closing:  # so that nothing is queued behind the writer's last entry
             if self._closed:
                 raise Unavailable(_CLOSED, retry_after_s=1.0)
-            self._queue.put(pending)
+            self._asked.append(pending)
+            if len(self._asked) == 1:
+                pending.loop.call_soon(self._hand_over)
         return pending.future
+
+    def _hand_over(self) -> None:
+        with self._closing:
+            self._put_asked()
+
+    def _put_asked(self) -> None:
+        for pending in self._asked:
+            self._queue.put(pending)
+        self._asked.clear()
 
     def _run_read(self, unit: Unit[ResultT]) -> ResultT:
         connection = self._reader()

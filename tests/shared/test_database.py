@@ -60,7 +60,8 @@ async def writer_held(database: Database) -> AsyncIterator[None]:
 async def submit(database: Database, *units: Unit[int]) -> list[asyncio.Task[int]]:
     """The units in the queue, in this order."""
     tasks = [asyncio.create_task(database.write(unit)) for unit in units]
-    await asyncio.sleep(0)  # one turn of the loop, in which each task submits its unit
+    for _ in range(2):  # turns of the loop: in the first each task asks, and the second hands over what they asked for
+        await asyncio.sleep(0)
     return tasks
 
 
@@ -248,6 +249,18 @@ async def test_closing_finishes_what_was_queued(database: Database, tmp_path: Pa
     assert await answers(tasks) == list(range(10))
     again = await asyncio.to_thread(open_numbers, tmp_path / "numbers.db")
     assert await again.read(stored) == set(range(10))
+    await asyncio.to_thread(again.close)
+
+
+@pytest.mark.blocking
+async def test_closing_finishes_what_was_asked_for_a_moment_before(database: Database, tmp_path: Path) -> None:
+    task = asyncio.create_task(database.write(add(1)))
+    await asyncio.sleep(0)  # it has asked, and nothing is handed over yet
+    database.close()
+
+    assert await answers([task]) == [1]
+    again = await asyncio.to_thread(open_numbers, tmp_path / "numbers.db")
+    assert await again.read(stored) == {1}
     await asyncio.to_thread(again.close)
 
 
