@@ -33,7 +33,7 @@ from shared.feedback_messages import FeedbackAnswer, SearchFeedback, SearchFeedb
 from shared.filters import parse_filter
 from shared.keys import Principal
 from shared.messages import Deleted
-from shared.paging import Page, number_of, page_of
+from shared.paging import Page, number_of, numbered_page
 from shared.sql_values import inserted_key, listed, now_stored, stored_time
 
 _PLACE = "$.judgments"
@@ -85,8 +85,7 @@ class Feedbacks:
                 "ORDER BY f.id LIMIT :limit",
                 values,
             )
-            keys = {feedback.id: key for key, feedback in found}
-            return page_of([each for _, each in found], query.limit, key=lambda each: str(keys[each.id]))
+            return numbered_page(found, query.limit)
 
         return await self._database.read(unit)
 

@@ -30,3 +30,9 @@ def page_of(found: Sequence[ItemT], limit: int, *, key: Callable[[ItemT], str]) 
     """`found` holds up to one more than `limit`: that one says that there is a next page, and is not part of this one."""
     items = list(found[:limit])
     return Page(items, key(items[-1]) if len(found) > limit else None)
+
+
+def numbered_page(found: Sequence[tuple[int, ItemT]], limit: int) -> Page[ItemT]:
+    """As `page_of`, of items beside the numbers that order them; for `number_of`."""
+    page = page_of(found, limit, key=lambda numbered: str(numbered[0]))
+    return Page([item for _, item in page.items], page.next_cursor)

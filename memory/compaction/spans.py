@@ -23,7 +23,7 @@ from shared.database import Database
 from shared.errors import NotFound
 from shared.filters import Filter, matches
 from shared.memory_messages import Span, SpansQuery, Summarizer, Turn, TurnsQuery
-from shared.paging import Page, number_of, page_of
+from shared.paging import Page, number_of, numbered_page, page_of
 from shared.sql_values import inserted_key, listed, now_stored, stored_time
 from shared.tokens import estimate_tokens
 
@@ -162,8 +162,7 @@ class Spans:
                 "ORDER BY p.id LIMIT ?",
                 (row.id, after, query.level, query.level, query.limit + 1),
             ).fetchall()
-            keys = {each[1]: each[0] for each in rows}
-            return page_of([_span(each) for each in rows], query.limit, key=lambda span: str(keys[span.id]))
+            return numbered_page([(each[0], _span(each)) for each in rows], query.limit)
 
         return await self._database.read(unit)
 

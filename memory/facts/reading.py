@@ -11,7 +11,7 @@ from memory.facts.timeline import line_problems
 from shared.database import Database
 from shared.fact_messages import FACT_HISTORY_MAX, Fact, FactRecord, FactsQuery
 from shared.memory_messages import FactKind
-from shared.paging import Page, number_of, page_of
+from shared.paging import Page, number_of, numbered_page
 from shared.sql_values import stored_time
 
 # More are never read in one context: these are ten times what fits into one of 2,000 tokens, and cost 3 ms. What is beyond
@@ -64,8 +64,7 @@ class FactReading:
 
         def unit(connection: sqlite3.Connection) -> Page[Fact]:
             found = select_facts(connection, f"{_condition_of(query)} ORDER BY f.id LIMIT :limit", values)
-            keys = {fact.id: key for key, fact in found}
-            return page_of([fact for _, fact in found], query.limit, key=lambda fact: str(keys[fact.id]))
+            return numbered_page(found, query.limit)
 
         return await self._database.read(unit)
 

@@ -37,7 +37,7 @@ from shared.feedback_messages import (
     RecallFeedbackQuery,
 )
 from shared.keys import Principal
-from shared.paging import Page, number_of, page_of
+from shared.paging import Page, number_of, numbered_page
 from shared.sql_values import inserted_key, now_stored, stored_time
 
 _SCOPE_NEEDED = "give user_id, session_id or agent_id: memory is judged for somebody, never for everybody"
@@ -108,8 +108,7 @@ class Feedbacks:
                 "ORDER BY f.id LIMIT :limit",
                 values,
             )
-            keys = {feedback.id: key for key, feedback in found}
-            return page_of([each for _, each in found], query.limit, key=lambda each: str(keys[each.id]))
+            return numbered_page(found, query.limit)
 
         return await self._database.read(unit)
 

@@ -20,7 +20,7 @@ from retrieval.truth.records import CollectionRow
 from retrieval.truth.reporting import reindex_of_job
 from shared.database import Database
 from shared.errors import NotFound, Overloaded
-from shared.paging import Page, number_of, page_of
+from shared.paging import Page, number_of, numbered_page
 from shared.retrieval_messages import (
     CollectionSpec,
     DocumentIn,
@@ -257,8 +257,7 @@ class Jobs:
                 "ORDER BY accepted DESC LIMIT ?",
                 (tenant, before, status, status, limit + 1),
             ).fetchall()
-            order = {row[1]: str(row[0]) for row in rows}
-            return page_of([_describe(connection, row) for row in rows], limit, key=lambda job: order[job.id])
+            return numbered_page([(row[0], _describe(connection, row)) for row in rows], limit)
 
         return await self._database.read(unit)
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.paging import Page, page_of
+from shared.paging import Page, numbered_page, page_of
 from tests.shared.strategies import PROPERTY
 
 
@@ -17,6 +17,11 @@ def test_exactly_the_limit_is_the_last_page() -> None:
 
 def test_nothing_found_is_an_empty_last_page() -> None:
     assert page_of([], 2, key=str) == Page([], None)
+
+
+def test_the_cursor_of_numbered_items_is_a_number() -> None:
+    assert numbered_page([(3, "a"), (7, "b"), (9, "c")], 2) == Page(["a", "b"], "7")
+    assert numbered_page([(3, "a")], 2) == Page(["a"], None)
 
 
 @PROPERTY
