@@ -74,6 +74,10 @@ def backend(measured: Measured) -> str:
     return f"`{measured.evaluated('ablation-retrieval')['settings']['backend']}`"
 
 
+def reranker(measured: Measured) -> str:
+    return str(measured.evaluated("ablation-retrieval")["settings"]["reranker"])
+
+
 def absent(measured: Measured) -> str:
     reasons = measured.evaluated("ablation-retrieval")["absent"]
     return table(("not measured", "why"), list(reasons.items()))
@@ -158,6 +162,7 @@ ABLATION_NUMBERS: Final[dict[str, Callable[[Measured], str]]] = {
     **{f"ablation-retrieval-{name}": partial(details, "retrieval", name) for name in RETRIEVAL_SETS},
     "ablation-retrieval-absent": absent,
     "ablation-retrieval-backend": backend,
+    "ablation-retrieval-reranker": reranker,
     "ablation-retrieval-what": partial(what, "retrieval"),
     "ablation-retrieval-whole": whole_sets,
     "ablation-chunking": chunking,
