@@ -50,22 +50,20 @@ class Words:
 
     def terms(self, text: str) -> list[str]:
         plain = unicodedata.normalize("NFKC", text).lower()
-        found: list[str] = []
-        for whole in _WORD.findall(plain):
-            word = whole[:_TERM_LENGTH_MAX]
-            if "_" not in word:
-                found.append(word)
-                continue
-            parts = _PART.findall(word)
-            found += parts
-            if len(parts) > 1:
-                found.append(word)
-        terms: list[str] = self._stemmer.stemWords(found)
+        words = [word[:_TERM_LENGTH_MAX] for word in _WORD.findall(plain)]
+        if "_" in plain:  # few texts have one, and all are read
+            words = [each for word in words for each in _whole_and_parts(word)]
+        terms: list[str] = self._stemmer.stemWords(words)
         return terms
 
     def weights(self, query: str) -> dict[str, float]:
         """The terms of a query, and what each is worth beside what BM25 makes of it."""
         return {term: _FUNCTION_WORD if term in self._function_terms else 1.0 for term in self.terms(query)}
+
+
+def _whole_and_parts(word: str) -> list[str]:
+    parts: list[str] = _PART.findall(word)
+    return [*parts, word] if len(parts) > 1 else parts
 
 
 def written_date(moment: datetime) -> str:

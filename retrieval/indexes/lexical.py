@@ -26,10 +26,9 @@ from numpy.typing import NDArray
 from tantivy import Document, FieldType, Filter, Index, Occur, Query, TextAnalyzer, TextAnalyzerBuilder, Tokenizer
 
 from retrieval.indexes.analysis import ENGLISH_QUESTION_WORDS, STEMMERS, WITHOUT_STOP_WORDS, searchable
-from retrieval.indexes.narrowing import TERMS_MAX, fetch_depth, members
+from retrieval.indexes.narrowing import TERMS_MAX, fetch_depth, is_member
 from retrieval.truth.records import ChunkTexts, TextChanges
 from shared.errors import DiptychError
-from shared.fusion import ranked
 from shared.retrieval_messages import Language, LexicalNarrowing
 
 log = structlog.get_logger()
@@ -131,7 +130,7 @@ class LexicalIndex:
         Raises DamagedIndex.
         """
         with _damage_noticed():
-            return _found(self._index.searcher(), self._understood(query).clauses, limit)
+            return _best(*_hits(self._index.searcher(), self._understood(query).clauses, limit), limit)
 
     def search_within(
         self, query: str, limit: int, allowed: NDArray[np.int64]
@@ -147,12 +146,12 @@ class LexicalIndex:
             searcher = self._index.searcher()
             depth = fetch_depth(limit, len(allowed), searcher.num_docs)
             if depth is not None:
-                found = _found(searcher, clauses, depth)
-                kept = members(list(found), allowed)[:limit]
-                if len(kept) == limit or len(found) < depth:
-                    return {chunk_id: found[chunk_id] for chunk_id in kept}, "post"
+                ids, scores = _hits(searcher, clauses, depth)
+                kept = is_member(ids, allowed)
+                if np.count_nonzero(kept) >= limit or len(ids) < depth:
+                    return _best(ids[kept], scores[kept], limit), "post"
             narrowed = [(Occur.Must, Query.boolean_query(clauses)), (Occur.Must, self._one_of(allowed.tolist()))]
-            return _found(searcher, narrowed, limit), "clause" if depth is None else "post+clause"
+            return _best(*_hits(searcher, narrowed, limit), limit), "clause" if depth is None else "post+clause"
 
     def score(self, query: str, ids: Collection[int]) -> dict[int, float]:
         """The BM25 scores that `search` would give these chunks, 0 for those without a word of the query. Raises DamagedIndex."""
@@ -161,7 +160,7 @@ class LexicalIndex:
             clauses = self._understood(query).clauses
             if clauses and scores:
                 wanted = (Occur.Must, self._one_of(list(scores)))
-                scores.update(_found(self._index.searcher(), [wanted, *clauses], len(scores)))
+                scores.update(_best(*_hits(self._index.searcher(), [wanted, *clauses], len(scores)), len(scores)))
         return scores
 
     def ceiling(self, query: str) -> float:
@@ -254,14 +253,19 @@ class _Reading:
         return list(dict.fromkeys(terms))[:_QUERY_TERMS_MAX]
 
 
-def _found(searcher: tantivy.Searcher, clauses: Sequence[tuple[Occur, Query]], limit: int) -> dict[int, float]:
-    """Best first, ties by id."""
-    if not clauses:
-        return {}
-    hits = searcher.search(Query.boolean_query(clauses), limit, count=False).hits
+def _hits(
+    searcher: tantivy.Searcher, clauses: Sequence[tuple[Occur, Query]], limit: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Ids and scores of the best."""
+    hits = searcher.search(Query.boolean_query(clauses), limit, count=False).hits if clauses else []
     ids = searcher.fast_field_values("chunk_id", [address for _, address in hits])
-    found = {int(chunk_id): score for chunk_id, (score, _) in zip(ids, hits, strict=True) if chunk_id is not None}
-    return dict(ranked(found))
+    return np.array(ids, dtype=np.int64), np.array([score for score, _ in hits], dtype=np.float64)
+
+
+def _best(ids: NDArray[np.int64], scores: NDArray[np.float64], limit: int) -> dict[int, float]:
+    """Best first, ties by id."""
+    order = np.lexsort((ids, -scores))[:limit]
+    return dict(zip(ids[order].tolist(), scores[order].tolist(), strict=True))
 
 
 @contextmanager
