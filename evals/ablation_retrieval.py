@@ -14,6 +14,7 @@ import msgspec
 from rich.progress import Progress
 
 from diptych.evaluation.datasets import RetrievalDataset
+from diptych.evaluation.metrics import score_rankings
 from diptych.evaluation.retrieval_runs import SearchSettings, evaluate_retrieval, fill_collection
 from diptych.evaluation.services import started_services
 from evals.ablations import DEFAULT, Measurement
@@ -110,6 +111,7 @@ async def measure_parts(
     await fill_collection(client, name, dataset, bar)
     ways = WAYS | (RERANKED if is_reranked else {})
     found = [await _ask(client, dataset, name, way, *named, bar) for named, way in ways.items()]
+    found += [await _perfectly_ordered(client, dataset, depth, bar) for depth in _RERANK_DEPTHS]
     # A collection keeps the language that its documents were analysed as.
     unstemmed = f"{name}-unstemmed"
     await fill_collection(client, unstemmed, dataset, bar, spec=CollectionSpec(language="none"))
@@ -127,6 +129,20 @@ def untitled(dataset: RetrievalDataset) -> RetrievalDataset:
     """The same documents without what each chunk is told of its document."""
     documents = [msgspec.structs.replace(document, title=None) for document in dataset.documents]
     return dataclasses.replace(dataset, documents=documents)
+
+
+async def _perfectly_ordered(
+    client: RetrievalClient, dataset: RetrievalDataset, depth: int, bar: Progress
+) -> Measurement:
+    """What no reranking of so many chunks can exceed: their documents in the order of the judgements."""
+    rankings: dict[str, list[str]] = {}
+    for query, text in bar.track(dataset.queries.items(), description=f"{dataset.name}: the best order of {depth}"):
+        answer = await client.search(text, collection=dataset.name, limit=depth)
+        grades = dataset.judgements[query]
+        found = dict.fromkeys(hit.document_id for hit in answer.hits)
+        rankings[query] = sorted(found, key=lambda document: -grades.get(document, 0))
+    scores = score_rankings(rankings, dataset.judgements, _DEPTHS)
+    return Measurement(group="rerank", part=f"the best {depth} as the judges would order them", scores=scores)
 
 
 async def _measure_backend(

@@ -96,7 +96,7 @@ async def test_every_part_of_a_search_is_measured(tmp_path: Path) -> None:
     parts = {
         row.part: row for row in rows_of(measured, metric=ablation_retrieval.METRIC, shown=ablation_retrieval.SHOWN)
     }
-    assert len(parts) == len(measured) == len(WAYS) + 5
+    assert len(parts) == len(measured) == len(WAYS) + 7
     assert parts[DEFAULT].scores["nDCG@10"] == 1.0
     assert parts["words alone"].scores["recall@10"] == 1.0
     # "jumps" is neither "jumping" nor "jump" where endings stay.
@@ -117,8 +117,28 @@ async def test_reranking_is_measured_where_the_service_has_a_cross_encoder(tmp_p
         measured = await measure_parts(running.client, golden, progress_bar(quiet=True), is_reranked=True)
 
     rows = rows_of(measured, metric=ablation_retrieval.METRIC, shown=ablation_retrieval.SHOWN)
-    assert [(row.part, row.base) for row in rows if row.group == "rerank"] == [(part, DEFAULT) for _, part in RERANKED]
-    assert len(RERANKED) == 2
+    reranked = [(row.part, row.base) for row in rows if row.group == "rerank"]
+    assert reranked[: len(RERANKED)] == [(part, DEFAULT) for _, part in RERANKED]
+    assert len(reranked) == 2 * len(RERANKED) == 4
+
+
+@pytest.mark.blocking
+async def test_the_judges_own_order_shows_what_reranking_could_gain(tmp_path: Path) -> None:
+    golden = RetrievalDataset(
+        name="tiny",
+        documents=[DocumentIn(id="near", text="jump and run"), DocumentIn(id="wanted", text="a rope to jump")],
+        queries={"1": "jump run"},
+        judgements={"1": {"wanted": 2, "absent": 1}},
+    )
+    async with running_retrieval(tmp_path) as running:
+        measured = await measure_parts(running.client, golden, progress_bar(quiet=True))
+
+    scores = {each.part: each.scores["1"] for each in measured if each.group in {"", "rerank"}}
+    assert scores[DEFAULT]["recall@10"] == 0.5
+    for depth in (20, 50):
+        perfect = scores[f"the best {depth} as the judges would order them"]
+        assert (perfect["MRR@10"], perfect["recall@10"]) == (1.0, 0.5)
+        assert scores[DEFAULT]["nDCG@10"] < perfect["nDCG@10"] < 1.0
 
 
 @pytest.mark.blocking
