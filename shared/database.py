@@ -316,19 +316,18 @@ def _run_alone(connection: sqlite3.Connection, pending: _Pending[Any]) -> Answer
 
 def _run_unit(connection: sqlite3.Connection, pending: _Pending[Any], *, has_company: bool) -> Answer:
     """Among others it has a savepoint of its own; alone in its transaction it needs none."""
-    result = raised = None
     if has_company:
         connection.execute("SAVEPOINT unit")
     try:
-        result = pending.function(connection)
+        return pending, pending.function(connection), None
     except Exception as error:  # handed to the caller that sent the unit
         if not connection.in_transaction:  # a full disk: SQLite rolled back the whole group, savepoints and all
             raise sqlite3.OperationalError(str(error)) from error
         connection.execute("ROLLBACK TO unit" if has_company else "ROLLBACK")
-        raised = error
-    if has_company:
-        connection.execute("RELEASE unit")
-    return pending, result, raised
+        return pending, None, error
+    finally:
+        if has_company and connection.in_transaction:
+            connection.execute("RELEASE unit")
 
 
 def integrity_problems(connection: sqlite3.Connection) -> list[str]:

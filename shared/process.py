@@ -100,9 +100,9 @@ async def _listen(runner: web.AppRunner, settings: ServiceSettings) -> None:
 
 
 async def _settled(server: Server) -> None:
-    """Once all is loaded, the garbage collector no longer looks at what will stay: half a million objects, which it went over
-    every few thousand requests, with everything waiting for a tenth of a second."""
-    while await server.readiness():  # noqa: ASYNC110 - as above: it is looked up, not told
+    """Once all is loaded, the garbage collector no longer looks at what will stay, which it went over time and again while
+    everything waited for up to a tenth of a second (docs/ARCHITECTURE.md)."""
+    while await server.readiness():  # noqa: ASYNC110 - it is looked up, and nobody tells of it
         await asyncio.sleep(_READY_POLL_S)
     gc.freeze()
     log.info("settled", objects=gc.get_freeze_count())
