@@ -237,6 +237,31 @@ async def test_an_upload_may_be_larger_than_other_bodies(retrieval: RunningRetri
     assert statuses(answer) == {"large.html": "created"}
 
 
+async def test_however_a_file_arrives_it_is_read_whole(retrieval: RunningRetrieval) -> None:
+    """In pieces shorter than the boundary and longer than what is read at once, split inside of the boundary too."""
+    text = b"needle " + b"x" * 200_000 + b" pin"
+    boundary = b"a-boundary-of-some-length"
+    end = b"\r\n--" + boundary + b"--\r\n"
+
+    async def pieces() -> Any:
+        yield b"--" + boundary + b'\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\n\r\n'
+        for piece in (text[:10], text[10:13], text[13:] + end[:7], end[7:]):
+            await asyncio.sleep(0.05)  # so that it is read as it was sent
+            yield piece
+
+    status, _ = await post(
+        retrieval, pieces(), **{"Content-Type": f"multipart/form-data; boundary={boundary.decode()}"}
+    )
+
+    assert status == 202
+
+    async def is_stored() -> bool:
+        return (await retrieval.client.collection("docs")).documents == 1
+
+    await until(is_stored)
+    assert (await retrieval.client.document("docs", "a.txt")).text == text.decode()
+
+
 async def test_more_uploads_at_once_than_allowed_are_told_to_come_back(tmp_path: Path) -> None:
     async with running_retrieval(tmp_path, uploads_in_flight_max=1) as running, raw_session(running.url) as session:
         started, go_on = asyncio.Event(), asyncio.Event()
