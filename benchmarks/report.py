@@ -5,7 +5,6 @@ A results file names the machine by what decides its speed, and holds no path, h
 
 import math
 import os
-import platform
 import shutil
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,6 +18,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
+from diptych.evaluation import machine as host
 
 _ROOT: Final = Path(__file__).parent.parent
 _LIBRARIES: Final = (
@@ -42,14 +43,10 @@ _WIDTH_PIPED: Final = 120
 err: Final = Console(stderr=True, highlight=False)
 
 
-class Machine(msgspec.Struct, frozen=True, kw_only=True):
+class Machine(host.Machine, frozen=True, kw_only=True):
     """`commit` ends with `+changes` when the product's files differ from it. `other_work` is the share of the processors'
     time that went to anybody else while the numbers were taken: much above 0, they say more about that than about us."""
 
-    cpu: str
-    cores: int
-    system: str
-    python: str
     libraries: dict[str, str]
     commit: str
     date: datetime
@@ -93,10 +90,7 @@ def percentiles(values: Sequence[float]) -> Percentiles:
 def this_machine(other_work: OtherWork | None = None) -> Machine:
     """As it is now: whoever measures asks when all is done, and gives what watched meanwhile."""
     return Machine(
-        cpu=_cpu_name(),
-        cores=os.cpu_count() or 1,
-        system=f"{platform.system()} {platform.machine()}",
-        python=platform.python_version(),
+        **msgspec.structs.asdict(host.this_machine()),
         libraries={name: version(name) for name in _LIBRARIES},
         commit=current_commit(),
         date=datetime.now(UTC).replace(microsecond=0),
@@ -151,16 +145,6 @@ def _processors_s() -> tuple[float, float, float] | None:
     )
     busy = user + nice + system + interrupts + soft_interrupts + stolen
     return sum(os.times()[:4]), busy, busy + idle + waiting
-
-
-def _cpu_name() -> str:
-    listing = Path("/proc/cpuinfo")
-    if listing.is_file():
-        for line in listing.read_text(encoding="utf-8", errors="replace").splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() == "model name":
-                return value.strip()
-    return platform.processor() or platform.machine()
 
 
 def current_commit() -> str:
