@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import Any, Final
 
-from memory.compaction.extractive import condense, write
+from memory.compaction.extractive import summarize, write
 from memory.compaction.span_text import compose, render
 from memory.text.sentences import Sentence, sentences
 from memory.text.words import Words
@@ -19,17 +19,13 @@ Summarizer = Callable[[Sequence[Line], int], str]
 
 def summarizers() -> dict[str, Summarizer]:
     """By name; the first is what spans are made with, and `span` what a context shows of one, ledger and all."""
-    ways: dict[str, Summarizer] = {"extractive": _extractive, "span": _span, "lead": _lead}
+    ways: dict[str, Summarizer] = {"extractive": summarize, "span": _span, "lead": _lead}
     if find_spec("sumy") is not None:
         ways |= {
             "LexRank": _ranked("lex_rank", "LexRankSummarizer"),
             "TextRank": _ranked("text_rank", "TextRankSummarizer"),
         }
     return ways
-
-
-def _extractive(lines: Sequence[Line], tokens_max: int) -> str:
-    return condense(sentences(lines), tokens_max)
 
 
 def _span(lines: Sequence[Line], tokens_max: int) -> str:

@@ -11,9 +11,10 @@ import heapq
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Final
+from itertools import chain
+from typing import Final, NamedTuple
 
 from memory.text.common_words import FILLER_WORDS, FUNCTION_WORDS
 from memory.text.identifiers import find
@@ -47,46 +48,78 @@ _UNSPACED: Final = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\
 
 def summarize(lines: Sequence[Line], tokens_max: int) -> str:
     """At most so many tokens, by `estimate_tokens`; a line for each turn that has something in it."""
-    return condense(sentences(lines), tokens_max)
+    return Condenser(sentences(lines)).within(tokens_max)
 
 
-def condense(
-    found: Sequence[Sentence], tokens_max: int, *, opening: float = OPENING, owed: frozenset[str] = frozenset()
-) -> str:
-    """As `summarize`, of sentences in their order. `opening` is how much more the first turns weigh.
+class _Weighed(NamedTuple):
+    """A sentence with all that chooses it. Costs are in twelfths of a token."""
+
+    line: int
+    terms: Sequence[str]
+    factor: float
+    cost: int
+    # Who said it, which the first sentence of a turn brings along.
+    label_cost: int
+    # What of it the reader will be told anyway.
+    owed_costs: Mapping[str, int]
+
+
+class Condenser:
+    """Sentences in their order, weighed once, and said in as few tokens as is asked for. `opening` is how much more the first
+    turns weigh.
 
     `owed` are identifiers that the reader will be told anyway: a sentence that has some costs only the rest of it.
     """
-    cover = _Cover(found, opening, owed)
-    chosen = cover.choose(tokens_max)
-    if chosen:
-        return write([found[index] for index in chosen])
-    best = max(range(len(found)), key=cover.density, default=None)
-    return "" if best is None else _shortened(write([found[best]]), tokens_max)
+
+    def __init__(
+        self, found: Sequence[Sentence], *, opening: float = OPENING, owed: frozenset[str] = frozenset()
+    ) -> None:
+        words = Words()
+        terms = [_terms(words, sentence.text) for sentence in found]
+        self._found = found
+        self._weights = _weigh(words, found, terms)
+        self._weighed = [
+            _Weighed(
+                line=sentence.line,
+                # In their order, since the order of a sum decides its last digit, and that of a set is another in each process.
+                terms=[term for term in dict.fromkeys(said) if self._weights[term]],
+                factor=_factor(sentence, opening),
+                cost=token_twelfths(sentence.text + " "),
+                label_cost=token_twelfths(_label(sentence)),
+                owed_costs=_owed_costs(sentence, owed) if owed else {},
+            )
+            for sentence, said in zip(found, terms, strict=True)
+        ]
+
+    def within(self, tokens_max: int) -> str:
+        """As `summarize`."""
+        cover = _Cover(self._weighed, self._weights)
+        chosen = cover.choose(tokens_max)
+        if chosen:
+            return write([self._found[index] for index in chosen])
+        best = max(range(len(self._found)), key=cover.density, default=None)
+        return "" if best is None else _shortened(write([self._found[best]]), tokens_max)
 
 
 class _Cover:
     """Lazily greedy: a gain only falls as more is covered, so one that is still on top when looked at again is the largest."""
 
-    def __init__(self, found: Sequence[Sentence], opening: float, owed: frozenset[str]) -> None:
-        self._found = found
-        words = Words()
-        self._terms = [set(_terms(words, sentence.text)) for sentence in found]
-        self._weights = _weigh(words, found)
-        self._factors = [_factor(sentence, opening) for sentence in found]
-        self._owed = [{text for _, text, _ in find(sentence.text)} & owed if owed else set() for sentence in found]
-        self._covered: Counter[str] = Counter()
+    def __init__(self, sentences: Sequence[_Weighed], weights: Mapping[str, float]) -> None:
+        self._sentences = sentences
+        # What a word is still worth.
+        self._left = dict(weights)
+        self._told: set[str] = set()
         self._lines: set[int] = set()
 
     def choose(self, tokens_max: int) -> list[int]:
         """Places of sentences, in order, that cost no more than that when written."""
         left = TWELFTHS * tokens_max
-        queue = [(-self.density(index), index) for index in range(len(self._found))]
+        queue = [(-self.density(index), index) for index in range(len(self._sentences))]
         heapq.heapify(queue)
         chosen: list[int] = []
         while queue:
             _, index = heapq.heappop(queue)
-            density, cost = self.density(index), self._cost(index)
+            density, cost = self.density(index), self._cost(self._sentences[index])
             if cost > left or density <= 0.0:
                 continue
             if queue and -queue[0][0] > density:
@@ -94,31 +127,35 @@ class _Cover:
                 continue
             chosen.append(index)
             left -= cost
-            self._lines.add(self._found[index].line)
-            self._covered.update(self._terms[index] | self._owed[index])
+            self._take(self._sentences[index])
         return sorted(chosen)
 
     def density(self, index: int) -> float:
         """What is new in it, by its cost."""
-        gain = sum(self._weights.get(term, 0.0) * math.pow(_AGAIN, self._covered[term]) for term in self._terms[index])
-        owed = sum(token_twelfths(text) for text in self._owed[index] if not self._covered[text])
-        cost = max(self._cost(index) - owed, _COST_SHARE_MIN * self._cost(index))
-        return gain * self._factors[index] / math.pow(cost, _COST_EXPONENT)
+        sentence = self._sentences[index]
+        gain = sum(map(self._left.__getitem__, sentence.terms))
+        owed = sum(cost for text, cost in sentence.owed_costs.items() if text not in self._told)
+        full = self._cost(sentence)
+        return gain * sentence.factor / math.pow(max(full - owed, _COST_SHARE_MIN * full), _COST_EXPONENT)
 
-    def _cost(self, index: int) -> int:
-        """In twelfths of a token; the first sentence of a turn brings the speaker along."""
-        sentence = self._found[index]
-        label = 0 if sentence.line in self._lines else token_twelfths(_label(sentence))
-        return token_twelfths(sentence.text + " ") + label
+    def _cost(self, sentence: _Weighed) -> int:
+        return sentence.cost if sentence.line in self._lines else sentence.cost + sentence.label_cost
+
+    def _take(self, sentence: _Weighed) -> None:
+        self._lines.add(sentence.line)
+        self._told.update(sentence.owed_costs)
+        for term in sentence.terms:
+            self._left[term] *= _AGAIN
 
 
-def _weigh(words: Words, found: Sequence[Sentence]) -> dict[str, float]:
-    counts: Counter[str] = Counter()
-    names: set[str] = set()
-    for sentence in found:
-        counts.update(_terms(words, sentence.text))
-        for name in _MID_SENTENCE.findall(sentence.text):
-            names.update(words.terms(name))
+def _owed_costs(sentence: Sentence, owed: frozenset[str]) -> dict[str, int]:
+    return {text: token_twelfths(text) for _, text, _ in find(sentence.text) if text in owed}
+
+
+def _weigh(words: Words, found: Sequence[Sentence], terms: Sequence[Sequence[str]]) -> dict[str, float]:
+    """`terms` are those of each sentence, as often as it has them."""
+    counts = Counter(chain.from_iterable(terms))
+    names = {term for sentence in found for name in _MID_SENTENCE.findall(sentence.text) for term in words.terms(name)}
     return {term: _weight(term, count, is_name=term in names) for term, count in counts.items()}
 
 

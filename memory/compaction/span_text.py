@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from memory.compaction.extractive import condense
+from memory.compaction.extractive import Condenser
 from memory.compaction.ledger import extract, fitted, render_ledger, stands_in, unrepeated
 from memory.text.sentences import Sentence, said_in, sentences
 from memory.truth.records import Line
@@ -53,7 +53,7 @@ def render(text: str, entries: Sequence[LedgerItem]) -> str:
 def compose(lines: Sequence[Line], tokens_max: int) -> Composed:
     """The span of these turns; `render` makes at most `tokens_max` tokens of it."""
     found, entries = sentences(lines), extract(lines)
-    return _shared_out(entries, lambda tokens: condense(found, tokens, owed=_texts(entries)), tokens_max)
+    return _shared_out(entries, Condenser(found, owed=_texts(entries)).within, tokens_max)
 
 
 def compose_around(lines: Sequence[Line], text: str, tokens_max: int) -> Composed:
@@ -74,7 +74,7 @@ def merge(children: Sequence[Child], tokens_max: int) -> Composed:
     found = list(_sentences(ordered))
     # No child is more of an opening than another.
     entries = _united(ordered)
-    return _shared_out(entries, lambda tokens: condense(found, tokens, opening=0.0, owed=_texts(entries)), tokens_max)
+    return _shared_out(entries, Condenser(found, opening=0.0, owed=_texts(entries)).within, tokens_max)
 
 
 def _texts(entries: Sequence[LedgerItem]) -> frozenset[str]:

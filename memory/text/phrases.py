@@ -135,13 +135,10 @@ def _names(text: str) -> Iterator[Found]:
     """Runs of capitalised words. A single one only where it does not begin a sentence."""
     run: list[re.Match[str]] = []
     for word in _WORD.finditer(text):
-        if word.group() in _PARTICLES:
+        said = word.group()
+        if not said[0].isupper():  # no name; and the next that is one is seen not to join
             continue
-        is_name = (
-            word.group()[0].isupper()
-            and len(word.group()) <= _WORD_CHARACTERS_MAX
-            and word.group().lower() not in _NO_NAMES
-        )
+        is_name = len(said) <= _WORD_CHARACTERS_MAX and said.lower() not in _NO_NAMES
         joins = run and text[run[-1].end() : word.start()] in _BETWEEN
         if is_name and joins and len(run) < _NAME_WORDS_MAX:
             run.append(word)

@@ -89,5 +89,5 @@ def _sized(text: str) -> Iterator[str]:
 
 
 def _is_prose(text: str) -> bool:
-    letters = sum(character.isalpha() or character == " " for character in text)
-    return letters >= _LETTERS_SHARE_MIN * len(text) and any(map(str.isalpha, text))
+    letters = sum(map(str.isalpha, text))
+    return letters > 0 and letters + text.count(" ") >= _LETTERS_SHARE_MIN * len(text)
