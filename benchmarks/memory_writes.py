@@ -4,8 +4,8 @@ Measured, of the memory service as a process of its own, over HTTP on 127.0.0.1,
 - one turn at a time, in turns with the same append by the service's own store in this process, and with a bare commit of the
   same row (SQLite, WAL, `synchronous=FULL`, the table and indexes of turns and nothing else), all on the same disk;
 - many writers at once, each to a session of its own and all to one, in batches of one and of several turns. Writers wait for
-  each answer, which comes after the commit, and cost little (benchmarks/load.py): requests are made beforehand, as MessagePack;
-  Their sessions are never full, so nothing is compacted meanwhile;
+  each answer, which comes after the commit, and cost little (benchmarks/load.py): requests are made beforehand, as MessagePack.
+  Sessions are never full, so nothing is compacted meanwhile, but for one longer crowd, whose sessions are as by default;
 - an import of `--turns` turns from a stream that lies ready, until its answer, and the export of the same turns.
 
 Not measured: embedding, which happens after the answer (benchmarks.latency has both), and a network.
@@ -51,8 +51,11 @@ from shared.wire import MSGPACK
 
 _WRITERS: Final = 16
 _BATCHES: Final = (1, 4, 16)
+# Long enough that each session is folded several times.
+_FOLDED_REQUESTS: Final = 4
 _WARM_UP: Final = 50
 _SESSION_TURNS: Final = 100
+_SPANS_MAX: Final = 1000
 _PART_BYTES: Final = 256 * 1024
 # The last record is shorter.
 _END_BYTES: Final = 1000
@@ -61,7 +64,7 @@ _SENTENCE: Final = (
     "we moved the nightly export of invoices to the second replica because the first one was short of memory"
 )
 _WORDS: Final = _SENTENCE.split(" ")
-# A session of so many turns is compacted meanwhile, which takes the processor from whoever writes.
+# Compaction takes the processor from whoever writes, so it has a row of its own.
 _NEVER_FULL: Final = Policy(tail_tokens_max=10_000_000)
 _START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -79,7 +82,7 @@ class OneTurn(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Crowd(msgspec.Struct, frozen=True, kw_only=True):
-    """`ms` is of one request. `sessions` is how many were written to."""
+    """`ms` is of one request. `sessions` is how many were written to, `folded_turns` what was compacted of them by the end."""
 
     writers: int
     sessions: int
@@ -87,6 +90,7 @@ class Crowd(msgspec.Struct, frozen=True, kw_only=True):
     turns_per_s: float
     requests_per_s: float
     ms: Percentiles
+    folded_turns: int = 0
 
 
 class Transfer(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,6 +126,9 @@ async def main(rounds: int, requests: int, turns: int, output: Output) -> None:
                 for size in _BATCHES
                 for sessions in (_WRITERS, 1)
             ]
+            crowds.append(
+                await _crowd(memory.url, _FOLDED_REQUESTS * requests, sessions=_WRITERS, size=1, policy=Policy())
+            )
             transfers = await _transfers(memory.url, turns)
     machine = this_machine(other_work)
     results = MemoryWrites(machine=machine, one_turn=one_turn, crowds=crowds, transfers=transfers)
@@ -191,18 +198,19 @@ def _bare_commit(connection: sqlite3.Connection, number: int) -> float:
     return (time.perf_counter() - started) * 1000.0
 
 
-async def _crowd(url: str, count: int, *, sessions: int, size: int) -> Crowd:
-    label = f"crowd-{size}-{sessions}"
+async def _crowd(url: str, count: int, *, sessions: int, size: int, policy: Policy = _NEVER_FULL) -> Crowd:
+    label = f"crowd-{size}-{sessions}-{policy.tail_tokens_max}"
+    names = [f"{label}-{number}" for number in range(sessions)]
     async with MemoryClient(url) as client:
-        for number in range(sessions):
-            await client.put_session(f"{label}-{number}", SessionSpec(policy=_NEVER_FULL))
-    prepared = [
-        _append_bytes(url, f"{label}-{number % sessions}", f"{label}-{number}", size) for number in range(count)
-    ]
+        for name in names:
+            await client.put_session(name, SessionSpec(policy=policy))
+    prepared = [_append_bytes(url, names[number % sessions], f"{label}-{number}", size) for number in range(count)]
     await run_clients(
-        url, [_append_bytes(url, f"{label}-0", f"{label}-warm-{n}", size) for n in range(_WARM_UP)], clients=4
+        url, [_append_bytes(url, names[0], f"{label}-warm-{n}", size) for n in range(_WARM_UP)], clients=4
     )
     spent_ms, seconds = await run_clients(url, prepared, clients=_WRITERS)
+    async with MemoryClient(url) as client:
+        folded = [await _folded(client, name) for name in names]
     return Crowd(
         writers=_WRITERS,
         sessions=sessions,
@@ -210,7 +218,14 @@ async def _crowd(url: str, count: int, *, sessions: int, size: int) -> Crowd:
         turns_per_s=round(count * size / seconds, 1),
         requests_per_s=round(count / seconds, 1),
         ms=percentiles(spent_ms),
+        folded_turns=sum(folded),
     )
+
+
+async def _folded(client: MemoryClient, session: str) -> int:
+    """Turns are folded from the first on."""
+    spans = await client.spans(session, limit=_SPANS_MAX)
+    return max((span.last_seq for span in spans.items), default=0)
 
 
 async def _transfers(url: str, turns: int) -> list[Transfer]:
@@ -306,12 +321,13 @@ def tables_of(results: MemoryWrites) -> dict[str, Table]:
         [(what, *(f"{number:.2f}" for number in (each.p50, each.p95, each.p99))) for what, each in rows],
     )
     crowds = table_of(
-        ("writers", "sessions", "turns a request", "turns/s", "requests/s", "p50 ms", "p99 ms"),
+        ("writers", "sessions", "turns a request", "folded", "turns/s", "requests/s", "p50 ms", "p99 ms"),
         [
             (
                 str(each.writers),
                 str(each.sessions),
                 str(each.turns_per_request),
+                f"{each.folded_turns:,}",
                 f"{each.turns_per_s:,.0f}",
                 f"{each.requests_per_s:,.0f}",
                 f"{each.ms.p50:.1f}",

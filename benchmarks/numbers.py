@@ -120,8 +120,14 @@ def speeds(measured: Measured) -> str:
 
 def rates(measured: Measured) -> str:
     writes, throughput, ingest = measured.of("memory-writes"), measured.of("throughput"), measured.of("ingest")
-    crowds = {(each["sessions"], each["turns_per_request"]): each for each in writes["crowds"]}
-    single = crowds[16, 1]
+    single, folded = (
+        next(
+            each
+            for each in writes["crowds"]
+            if (each["sessions"], each["turns_per_request"], each["folded_turns"] > 0) == (16, 1, is_folded)
+        )
+        for is_folded in (False, True)
+    )
     rate = ingest["rate"]
     crowd = throughput["crowds"][0]
     transfers = {each["what"]: each for each in writes["transfers"]}
@@ -131,6 +137,7 @@ def rates(measured: Measured) -> str:
             crowd["searches_per_s"],
         ),
         (f"turns appended by {single['writers']} writers, each on disk when answered", single["turns_per_s"]),
+        ("the same for longer, while sessions are folded into spans", folded["turns_per_s"]),
         ("turns imported", transfers["import"]["turns_per_s"]),
         (
             f"chunks ingested, embedded and searchable (the model alone: {rate['bare_chunks_per_s'][0]:.0f})",

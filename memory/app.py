@@ -46,6 +46,7 @@ from shared.retrieval_client import RetrievalClient
 from shared.server import SERVER, SERVICE, build_app, make_server
 from shared.snapshots import Snapshots
 from shared.threads import open_pool
+from shared.worker import Worker
 
 log = structlog.get_logger()
 
@@ -96,7 +97,9 @@ async def _start(app: web.Application, settings: MemorySettings, stack: AsyncExi
         stack.push_async_callback(summarizer.close)
     spans, turns = Spans(database), Turns(database)
     recall = Recall(store, turns, spans, partial(FactItems, database), indexes, embeddings, registry=registry)
-    summaries = Summaries(open_pool(stack, 1, name="summarize"), summarizer)
+    worker = Worker("compaction")
+    stack.push_async_callback(worker.close)
+    summaries = Summaries(worker, summarizer)
     compactor = Compactor(spans, summaries, settings, on_spans=embeddings.wake, registry=registry)
     await compactor.start()
     stack.push_async_callback(compactor.close)

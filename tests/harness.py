@@ -126,6 +126,14 @@ async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = WAI
             await asyncio.sleep(0.01)
 
 
+def is_gone(pid: int) -> bool:
+    """The process has ended, though its parent may not have heard of it. Blocking."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
 async def make_key(data_dir: Path, tenant: str, *scopes: Scope) -> str:
     """A key in the file that services under `data_dir` read."""
     file = await asyncio.to_thread(KeyFile, data_dir / "keys.db")

@@ -123,6 +123,7 @@ BROAD_EXCEPTS = {
     "shared/mcp/server.py": 1,
     "shared/threads.py": 1,
     "retrieval/models/batcher.py": 1,
+    "shared/worker_process.py": 1,
     "retrieval/conversion/worker.py": 1,
     "retrieval/ingest/ingest.py": 2,
     "retrieval/ingest/runner.py": 2,

@@ -8,17 +8,16 @@ itself when the service is gone, however that ended: its standard input then han
 
 import os
 import resource
-import select
 import sys
-import threading
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 import msgspec
 
 from retrieval.conversion.converting import convert_content, convert_text
 from retrieval.conversion.framing import Answer, Request, read_frame, write_frame
 from retrieval.conversion.limits import Limits, Unreadable
+from shared.python_process import end_with_the_service, own_output
 
 # Python's own 1000 is reached by honest web pages; deeper ones than this are not.
 _RECURSION_MAX: Final = 5000
@@ -32,8 +31,8 @@ _REFUSED: Final = frozenset(
 
 
 def main() -> None:
-    requests, answers = sys.stdin.buffer, _answers()
-    threading.Thread(target=_end_with_the_service, daemon=True).start()
+    requests, answers = sys.stdin.buffer, own_output()
+    end_with_the_service()
     sys.setrecursionlimit(_RECURSION_MAX)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
@@ -42,13 +41,6 @@ def main() -> None:
         request = msgspec.msgpack.decode(frame, type=Request)
         _limit(request)
         write_frame(answers, msgspec.msgpack.encode(_answer(request)))
-
-
-def _answers() -> BinaryIO:
-    """The pipe of answers for us alone: what a library prints must not stand between them."""
-    own = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    return own
 
 
 def _answer(request: Request) -> Answer:
@@ -80,14 +72,6 @@ def _limit(request: Request) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     seconds = int(used.ru_utime + used.ru_stime + request.timeout_s) + 2
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, hard))
-
-
-def _end_with_the_service() -> None:
-    """Nobody writes to our standard input any more once the service is gone, killed included."""
-    poll = select.poll()
-    poll.register(0, 0)  # hanging up is always told
-    poll.poll()
-    os._exit(0)
 
 
 class Guard:

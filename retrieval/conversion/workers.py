@@ -7,8 +7,6 @@ files and none of the environment, and ends when this process ends, because its 
 import asyncio
 import contextlib
 import signal
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ import structlog
 
 from retrieval.conversion.framing import Answer, Request, read_frame, write_frame
 from retrieval.conversion.limits import Unreadable
+from shared.python_process import kill, pipes_of, start_python
 from shared.threads import run_in
 
 log = structlog.get_logger()
@@ -31,18 +30,7 @@ class _Worker:
     """Blocking: called from a thread of its own."""
 
     def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "retrieval.conversion.worker"],  # -P: not the folder that we stand in
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            close_fds=True,
-            # Only what Python needs to find its modules.
-            env={"PYTHONPATH": ":".join(part for part in sys.path if part), "LANG": "C.UTF-8"},
-            cwd="/",
-            # Ctrl-C in a terminal is for the service, which ends its files first.
-            start_new_session=True,
-        )
+        self._process = start_python("retrieval.conversion.worker")
         self.is_late = False
         self._is_fresh = True
 
@@ -52,16 +40,14 @@ class _Worker:
 
     def ask(self, request: Request) -> Answer:
         """Raises Unreadable where no answer comes; the worker is dead then."""
-        stdin, stdout = self._process.stdin, self._process.stdout
-        if stdin is None or stdout is None:  # both are pipes
-            raise AssertionError(self._process)
+        stdin, stdout = pipes_of(self._process)
         timer = threading.Timer(request.timeout_s + (_START_S if self._is_fresh else 0.0), self.give_up)
         timer.start()
         frame = None
         try:
             with contextlib.suppress(BrokenPipeError):
-                write_frame(stdin, msgspec.msgpack.encode(request))  # type: ignore[arg-type]
-                frame = read_frame(stdout)  # type: ignore[arg-type]
+                write_frame(stdin, msgspec.msgpack.encode(request))
+                frame = read_frame(stdout)
         finally:
             timer.cancel()
         if frame is None:
@@ -81,12 +67,7 @@ class _Worker:
         self._process.kill()
 
     def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    pipe.close()
+        kill(self._process)
 
 
 @dataclass(slots=True)

@@ -28,6 +28,7 @@ from memory.truth.store import Store
 from shared.database import Database
 from shared.forgetting_messages import AuditScope
 from shared.memory_messages import AppendRequest, EraseReport, Role, SpansQuery, TurnIn, TurnsQuery
+from shared.worker import Worker
 
 ResultT = TypeVar("ResultT")
 ROLES: list[Role] = ["user", "assistant", "tool"]
@@ -35,7 +36,13 @@ PICKED = st.lists(st.integers(0, 1000), min_size=1, max_size=8)
 TURNS = st.lists(st.tuples(st.sampled_from(ROLES), st.integers(0, 60)), min_size=1, max_size=12)
 
 
+# One for all runs, as starting it takes half a second.
+WORKER = Worker("compaction", idle_s=3600.0)
 USERS = {"a": "ada", "b": "grace"}
+
+
+def teardown_module() -> None:
+    asyncio.run(WORKER.close())
 
 
 def _nobody() -> None:
@@ -61,7 +68,7 @@ class Compactions(RuleBasedStateMachine):
         self.store, self.spans = Store(self.database), Spans(self.database)
         chosen = MemorySettings(data_dir=Path(self.folder.name), span_source_tokens_max=256)
         self.compactor = Compactor(
-            self.spans, Summaries(self.threads, None), chosen, on_spans=_nobody, registry=CollectorRegistry()
+            self.spans, Summaries(WORKER, None), chosen, on_spans=_nobody, registry=CollectorRegistry()
         )
         indexes = ScopeIndexes(History(self.database), threads=self.threads, items_max=1000)
         self.forgetting = Forgetting(
@@ -115,7 +122,7 @@ class Compactions(RuleBasedStateMachine):
         row = self.run_now(self.store.session("t", session))
         other = Compactor(
             self.spans,
-            Summaries(self.threads, None),
+            Summaries(WORKER, None),
             self.compactor._settings,
             on_spans=_nobody,
             registry=CollectorRegistry(),

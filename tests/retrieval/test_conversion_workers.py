@@ -13,7 +13,7 @@ import pytest
 from retrieval.conversion.framing import Request
 from retrieval.conversion.limits import Unreadable
 from retrieval.conversion.workers import Workers
-from tests.harness import WAIT_S, until
+from tests.harness import WAIT_S, is_gone, until
 from tests.retrieval import files
 
 MEMORY = 512 * 1024 * 1024
@@ -35,13 +35,6 @@ def request(
         **options,
     }
     return Request(text=text, content=content, declared=kind, file_name="", **chosen)
-
-
-def is_gone(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
 
 
 @pytest.fixture
