@@ -8,7 +8,7 @@ import asyncio
 import pickle
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final, TypeVar, TypeVarTuple
 
 import structlog
 
@@ -18,7 +18,7 @@ from shared.threads import run_in
 
 log = structlog.get_logger()
 
-Parameters = ParamSpec("Parameters")
+ArgumentTs = TypeVarTuple("ArgumentTs")
 ResultT = TypeVar("ResultT")
 
 # Starting it again takes half a second; keeping it, some 50 MB.
@@ -29,7 +29,7 @@ _ATTEMPTS: Final = 2
 
 class Worker:
     """One call at a time, in the order of asking. The process is started when needed, ended when idle, and replaced where it
-    dies. `close` is idempotent and waits for nothing; later calls raise Unavailable."""
+    dies. `close` is idempotent and ends the call in hand; later calls raise Unavailable."""
 
     def __init__(self, name: str, *, idle_s: float = IDLE_S) -> None:
         self._name = name
@@ -44,14 +44,10 @@ class Worker:
         """Of the process, if one runs now."""
         return self._process.pid if self._process is not None else None
 
-    async def call(
-        self, function: Callable[Parameters, ResultT], *arguments: Parameters.args, **options: Parameters.kwargs
-    ) -> ResultT:
+    async def call(self, function: Callable[[*ArgumentTs], ResultT], *arguments: *ArgumentTs) -> ResultT:
         """Returns and raises what `function` does, which must be found by its name; all that is passed is pickled.
 
         Raises Unavailable where the process dies of it, or the worker is closed."""
-        if options:
-            raise AssertionError("a call has no names")  # so that one tuple says it all
         if self._closed:
             raise self._unavailable()
         self._keep()
