@@ -129,7 +129,7 @@ BROAD_EXCEPTS = {
     "retrieval/ingest/runner.py": 2,
     "retrieval/indexes/projections.py": 2,
     "retrieval/indexes/tending.py": 1,
-    "memory/compaction/compactor.py": 1,
+    "memory/compaction/compactor.py": 2,
     "memory/forgetting/retention.py": 1,
     "memory/embeddings.py": 1,
 }

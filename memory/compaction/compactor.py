@@ -50,6 +50,8 @@ class Compactor:
         # A slow model must not hold up those sessions that need none.
         self._woken: dict[Summarizer, asyncio.Event] = {name: asyncio.Event() for name in get_args(Summarizer)}
         self._tasks: list[asyncio.Task[None]] = []
+        # Sessions that broke their compaction lately.
+        self._resting: set[int] = set()
         self._turns: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
         self._created = Counter("diptych_spans", "Spans made.", ["summarizer"], registry=registry)
 
@@ -96,8 +98,19 @@ class Compactor:
             after = due[-1].id
 
     async def _compact_by_policy(self, row: SessionRow) -> None:
+        if row.id in self._resting:
+            return
         policy = row.policy
-        await self.compact(row, tokens_max=policy.tail_tokens_max, tokens_keep=policy.tail_tokens_keep)
+        try:
+            await self.compact(row, tokens_max=policy.tail_tokens_max, tokens_keep=policy.tail_tokens_keep)
+        except Exception:  # one session must not hold up those of others; its truth is safe, and what is due stays due
+            log.exception("session_not_compacted", session_id=row.session_id)
+            self._resting.add(row.id)
+            asyncio.get_running_loop().call_later(_RETRY_S, self._try_again, row.id)
+
+    def _try_again(self, row_id: int) -> None:
+        self._resting.discard(row_id)
+        self.wake()
 
     async def _fold(self, row: SessionRow, *, tokens_max: int, tokens_keep: int) -> tuple[int, int]:
         created = folded = 0

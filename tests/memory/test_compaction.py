@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 
 from diptych import Policy, SessionSpec
-from memory.compaction.spans import OVERFULL
+from memory.compaction.compactor import Compactor
+from memory.compaction.folding import Piece
+from memory.compaction.spans import OVERFULL, NewSpan
+from memory.truth.records import SessionRow
 from memory.truth.schema import migrations
 from shared.database import Database
 from shared.errors import InvalidFields, NotFound
@@ -187,6 +190,29 @@ async def test_a_restart_goes_on_with_what_is_due(tmp_path: Path) -> None:
         await compacted(running)
         assert await spans_of(running)
         assert (await running.client.check()).clean
+
+
+async def test_a_session_that_cannot_be_compacted_holds_up_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = Compactor._made
+
+    async def made(self: Compactor, row: SessionRow, piece: Piece) -> NewSpan | None:
+        if row.session_id == "bad":
+            raise ArithmeticError("a session that breaks its summarizer")
+        return await make(self, row, piece)
+
+    monkeypatch.setattr(Compactor, "_made", made)
+    async with running_memory(tmp_path) as running:
+        for session in ("bad", "good"):
+            await running.client.put_session(session, SMALL)
+            await fill(running, 12, session=session)
+
+        await compacted(running, "good")
+
+        assert await spans_of(running, "good")
+        assert (await running.client.session("bad")).tail_tokens > 400
+        assert not await spans_of(running, "bad")
 
 
 async def test_appends_and_compactions_at_once_lose_and_repeat_nothing(tmp_path: Path) -> None:
