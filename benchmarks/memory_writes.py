@@ -90,7 +90,7 @@ class Crowd(msgspec.Struct, frozen=True, kw_only=True):
     turns_per_s: float
     requests_per_s: float
     ms: Percentiles
-    folded_turns: int = 0
+    folded_turns: int
 
 
 class Transfer(msgspec.Struct, frozen=True, kw_only=True):
@@ -201,15 +201,13 @@ def _bare_commit(connection: sqlite3.Connection, number: int) -> float:
 async def _crowd(url: str, count: int, *, sessions: int, size: int, policy: Policy = _NEVER_FULL) -> Crowd:
     label = f"crowd-{size}-{sessions}-{policy.tail_tokens_max}"
     names = [f"{label}-{number}" for number in range(sessions)]
+    prepared = [_append_bytes(url, names[number % sessions], f"{label}-{number}", size) for number in range(count)]
+    warming = [_append_bytes(url, names[0], f"{label}-warm-{number}", size) for number in range(_WARM_UP)]
     async with MemoryClient(url) as client:
         for name in names:
             await client.put_session(name, SessionSpec(policy=policy))
-    prepared = [_append_bytes(url, names[number % sessions], f"{label}-{number}", size) for number in range(count)]
-    await run_clients(
-        url, [_append_bytes(url, names[0], f"{label}-warm-{n}", size) for n in range(_WARM_UP)], clients=4
-    )
-    spent_ms, seconds = await run_clients(url, prepared, clients=_WRITERS)
-    async with MemoryClient(url) as client:
+        await run_clients(url, warming, clients=4)
+        spent_ms, seconds = await run_clients(url, prepared, clients=_WRITERS)
         folded = [await _folded(client, name) for name in names]
     return Crowd(
         writers=_WRITERS,

@@ -120,14 +120,10 @@ def speeds(measured: Measured) -> str:
 
 def rates(measured: Measured) -> str:
     writes, throughput, ingest = measured.of("memory-writes"), measured.of("throughput"), measured.of("ingest")
-    single, folded = (
-        next(
-            each
-            for each in writes["crowds"]
-            if (each["sessions"], each["turns_per_request"], each["folded_turns"] > 0) == (16, 1, is_folded)
-        )
-        for is_folded in (False, True)
-    )
+    crowds = {
+        (each["sessions"], each["turns_per_request"], each["folded_turns"] > 0): each for each in writes["crowds"]
+    }
+    single, folded = crowds[16, 1, False], crowds[16, 1, True]
     rate = ingest["rate"]
     crowd = throughput["crowds"][0]
     transfers = {each["what"]: each for each in writes["transfers"]}

@@ -1,5 +1,6 @@
 """Python processes beside a service: they inherit nothing of it but two pipes, and end with it, however that ends."""
 
+import contextlib
 import os
 import select
 import subprocess
@@ -38,10 +39,8 @@ def kill(process: Process) -> None:
     process.kill()
     process.wait()
     for pipe in pipes_of(process):
-        try:
+        with contextlib.suppress(BrokenPipeError):
             pipe.close()
-        except BrokenPipeError:
-            continue
 
 
 def end_with_the_service() -> None:

@@ -1,8 +1,6 @@
 """Every benchmark can be found, started as it is listed, and ended."""
 
 import importlib
-import os
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from benchmarks.__main__ import main
 from benchmarks.registry import SUITES, Suite, suites_named
 from benchmarks.running import Run, keep_run, read_runs, run_limited
 from shared.errors import SettingsError
+from tests.harness import is_gone, until
 
 FOLDER = Path(benchmarks.__file__).parent
 
@@ -78,7 +77,12 @@ class TestRunning:
             f"open({str(noted)!r}, 'w').write(str(child.pid))\n{deaf}"
         )
         assert await run_limited(("-c", code), 3.0, stop_s=0.5) == "stopped: it took too long"
-        assert _is_gone(int(noted.read_text()))
+        pid = int(noted.read_text())
+
+        async def has_ended() -> bool:
+            return is_gone(pid)
+
+        await until(has_ended)
 
     def test_the_last_run_of_each_is_kept(self, tmp_path: Path) -> None:
         assert read_runs(tmp_path) == {}
@@ -89,14 +93,3 @@ class TestRunning:
         for run in runs:
             keep_run(tmp_path, run)
         assert read_runs(tmp_path) == {"search": runs[2], "append": runs[1]}
-
-
-def _is_gone(pid: int) -> bool:
-    """A process that was killed may wait a moment for somebody to take note of its end."""
-    deadline = time.monotonic() + 5.0
-    while time.monotonic() < deadline:
-        state = Path(f"/proc/{pid}/stat")
-        if not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z":
-            return True
-        os.sched_yield()
-    return False

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from diptych import Policy, SessionSpec
+from memory.compaction import compactor
 from memory.compaction.compactor import Compactor
 from memory.compaction.folding import Piece
 from memory.compaction.spans import OVERFULL, NewSpan
@@ -192,17 +193,18 @@ async def test_a_restart_goes_on_with_what_is_due(tmp_path: Path) -> None:
         assert (await running.client.check()).clean
 
 
-async def test_a_session_that_cannot_be_compacted_holds_up_no_other(
+async def test_a_session_that_cannot_be_compacted_holds_up_no_other_and_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make = Compactor._made
+    make, broken = Compactor._made, {"bad"}
 
     async def made(self: Compactor, row: SessionRow, piece: Piece) -> NewSpan | None:
-        if row.session_id == "bad":
+        if row.session_id in broken:
             raise ArithmeticError("a session that breaks its summarizer")
         return await make(self, row, piece)
 
     monkeypatch.setattr(Compactor, "_made", made)
+    monkeypatch.setattr(compactor, "_RETRY_S", 0.2)
     async with running_memory(tmp_path) as running:
         for session in ("bad", "good"):
             await running.client.put_session(session, SMALL)
@@ -213,6 +215,10 @@ async def test_a_session_that_cannot_be_compacted_holds_up_no_other(
         assert await spans_of(running, "good")
         assert (await running.client.session("bad")).tail_tokens > 400
         assert not await spans_of(running, "bad")
+
+        broken.clear()
+
+        await compacted(running, "bad")
 
 
 async def test_appends_and_compactions_at_once_lose_and_repeat_nothing(tmp_path: Path) -> None:
