@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from retrieval.indexes.dense import DenseIndex
-from retrieval.indexes.dense_files import BadSnapshot, load, problems, save
+from retrieval.indexes.dense_files import FORMAT, BadSnapshot, load, problems, save
 from retrieval.indexes.dense_plan import choose_plan, choose_upkeep
 from retrieval.indexes.kernels import Int64Array
 from retrieval.truth.records import VectorChanges, VectorStorage
@@ -166,6 +166,29 @@ def test_lists_find_what_a_scan_finds(storage: VectorStorage) -> None:
     assert hits >= 0.95 * 500
 
 
+def rows_side_by_side(index: DenseIndex) -> int:
+    """How many rows, from the first on, stand in the order of the lists."""
+    lists = index.state.lists
+    assert lists is not None
+    return int(np.cumprod(lists.members == np.arange(len(lists.members))).sum())
+
+
+def test_rows_of_a_list_stand_side_by_side_when_it_is_made_and_after_a_restart(tmp_path: Path) -> None:
+    index, vectors = filled(3000)
+    keep_up(index)
+    assert rows_side_by_side(index) == 3000
+
+    index.apply(VectorChanges(2, list(range(3000, 4200)), vectors[:1200], list(range(1500))))
+    keep_up(index)
+    assert rows_side_by_side(index) == 2700
+
+    save(tmp_path, index, MODEL)
+    again = DenseIndex(DIMENSIONS, exact_chunks_max=EXACT_MAX)
+    load(tmp_path, again, MODEL)
+    assert rows_side_by_side(again) == 2700
+    assert (again.vectors([2999, 4199]) == vectors[[2999, 1199]]).all()
+
+
 def test_a_large_filter_goes_through_the_lists_and_still_finds_the_nearest() -> None:
     count = 60_000
     index, vectors = filled(count)
@@ -254,7 +277,7 @@ def test_a_snapshot_that_does_not_fit_its_manifest_is_refused(tmp_path: Path, da
         case "manifest":
             manifest.write_bytes(manifest.read_bytes()[:-5])
         case "version":
-            manifest.write_bytes(manifest.read_bytes().replace(b'"format":1', b'"format":0'))
+            manifest.write_bytes(manifest.read_bytes().replace(b'"format":%d' % FORMAT, b'"format":0'))
 
     fresh = DenseIndex(DIMENSIONS)
     with pytest.raises(BadSnapshot):
