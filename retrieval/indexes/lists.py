@@ -63,12 +63,8 @@ class Lists:
         count = len(similar)
         probes = min(count, max(self.probes, _ROWS_PER_WANTED * limit * count // max(len(self.members), 1)))
         chosen = np.argpartition(similar, count - probes)[count - probes :] if probes < count else np.arange(count)
-        starts = self.offsets[chosen]
-        lengths = self.offsets[chosen + 1] - starts
-        ends = np.cumsum(lengths)
-        places = np.arange(ends[-1]) + np.repeat(starts - ends + lengths, lengths)
-        rows: Int64Array = self.members[places]
-        return rows
+        starts, ends = self.offsets[chosen].tolist(), self.offsets[chosen + 1].tolist()
+        return np.concatenate([self.members[start:end] for start, end in zip(starts, ends, strict=True)])
 
     def near_among(self, vector: Float32Array, rows: Int64Array, limit: int) -> Int64Array:
         """Those of the given listed rows that stand in the nearest lists: as many as a search without a filter looks at."""

@@ -138,6 +138,22 @@ async def test_an_empty_collection_answers_with_nothing(filled: RunningRetrieval
     assert (answer.hits, answer.sequence) == ([], 0)
 
 
+async def test_a_hit_brings_back_what_was_stored_to_the_letter(filled: RunningRetrieval) -> None:
+    text = 'zebra \x01 \x1f \x7f \u2028 \ud7ff \U0001f600 "quoted" \\back /slash'
+    deep: dict[str, object] = {"end": [1.5, -0.0, 2**63 - 1, None, True, "\x01\u2028"]}
+    for _ in range(2):
+        deep = {"in": [deep]}
+    document = {"id": 'x"\\', "title": '\x01"t"', "uri": "u:\x1f", "text": text, "metadata": {"plain": 1, "deep": deep}}
+    await filled.client.ingest("animals", [document])
+
+    (hit,) = (await filled.client.search("zebra", mode="lexical", collection="animals")).hits
+
+    assert (hit.document_id, hit.title, hit.uri, hit.text) == tuple(
+        document[name] for name in ("id", "title", "uri", "text")
+    )
+    assert hit.metadata == document["metadata"]
+
+
 async def test_equal_scores_come_in_the_same_order_every_time(filled: RunningRetrieval) -> None:
     await filled.client.ingest("same", [{"id": str(number), "text": "equal words"} for number in range(20)])
 
