@@ -115,7 +115,8 @@ class MemoryService:
         self._imports = imports
         self._documents = documents
         self.erasing = erasing
-        self._turns = Counter("diptych_turns", "Turns appended.", ["status"], registry=registry)
+        turns = Counter("diptych_turns", "Turns appended.", ["status"], registry=registry)
+        self._turns = {status: turns.labels(status) for status in ("stored", "duplicate")}
 
     async def put_session(
         self, tenant: str, session_id: str, spec: SessionSpec, *, only_of: str | None = None
@@ -162,7 +163,7 @@ class MemoryService:
         if answer.compaction == "queued":
             self._compactor.wake()
         for turn in answer.turns:
-            self._turns.labels(turn.status).inc()
+            self._turns[turn.status].inc()
         return answer
 
     async def turn_page(self, tenant: str, session_id: str, query: TurnsQuery) -> Page[Turn]:

@@ -226,7 +226,8 @@ def _path_values(request: web.Request) -> dict[str, str]:
     if not request.match_info:
         return {}
     try:
-        unquote_to_bytes(request.rel_url.raw_path).decode()
+        if "%" in request.rel_url.raw_path:
+            unquote_to_bytes(request.rel_url.raw_path).decode()
     except UnicodeDecodeError as error:
         raise Malformed("the path is not valid UTF-8") from error
     return {name: convert(value, PathId, root=f"path.{name}") for name, value in request.match_info.items()}
@@ -234,6 +235,8 @@ def _path_values(request: web.Request) -> dict[str, str]:
 
 def _query_values(request: web.Request) -> dict[str, str]:
     values: dict[str, str] = {}
+    if not request.rel_url.raw_query_string:
+        return values
     for name, value in request.query.items():
         if name in values:
             raise invalid(f"query.{name}", "given more than once")

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from typing import Final
 
-from opentelemetry.context import Context
+from opentelemetry.context import Context, attach, detach
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.trace import (
     NonRecordingSpan,
@@ -18,7 +18,7 @@ from opentelemetry.trace import (
     TraceFlags,
     Tracer,
     get_current_span,
-    use_span,
+    set_span_in_context,
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -32,12 +32,16 @@ def server_span(tracer: Tracer | None, name: str, headers: Mapping[str, str]) ->
     """The span of one request: a child of the caller's when `traceparent` came along, else a new trace. `headers` ignore case."""
     carrier = {name: headers[name] for name in _CARRIED if name in headers}
     parent = _PROPAGATOR.extract(carrier, context=Context()) if carrier else Context()
-    if tracer is None:
-        with use_span(NonRecordingSpan(_child_of(get_current_span(parent).get_span_context()))) as span:
-            yield span
-    else:
-        with tracer.start_as_current_span(name, context=parent, kind=SpanKind.SERVER) as span:
-            yield span
+    if tracer is not None:
+        with tracer.start_as_current_span(name, context=parent, kind=SpanKind.SERVER) as recorded:
+            yield recorded
+        return
+    span = NonRecordingSpan(_child_of(get_current_span(parent).get_span_context()))
+    token = attach(set_span_in_context(span))
+    try:
+        yield span
+    finally:
+        detach(token)
 
 
 def _child_of(parent: SpanContext) -> SpanContext:

@@ -18,7 +18,7 @@ from memory.truth.items import enter_item
 from memory.truth.ranges import NONE, Ranges
 from memory.truth.records import Line, RecalledSpan, Scope, SessionRow, speaker_of
 from memory.truth.scopes import scope_condition
-from memory.truth.store import FOREVER, SESSION_COLUMNS, TURN_COLUMNS, session_row, turn_of
+from memory.truth.store import FOREVER, SESSION_JSON, TURN_COLUMNS, session_row, turn_of
 from shared.database import Database
 from shared.errors import NotFound
 from shared.filters import Filter, matches
@@ -33,7 +33,7 @@ _SPAN: Final = (
 )
 # By the index `sessions_overfull`, so that it costs nothing in the number of sessions.
 OVERFULL: Final = (
-    f"SELECT {SESSION_COLUMNS} FROM sessions WHERE json_extract(policy, '$.summarizer') = ? AND id > ? "
+    f"SELECT {SESSION_JSON} FROM sessions WHERE json_extract(policy, '$.summarizer') = ? AND id > ? "
     "AND tail_tokens > json_extract(policy, '$.tail_tokens_max') ORDER BY id LIMIT ?"
 )
 _JOINED: Final = "FROM spans p JOIN sessions s ON s.id = p.session"

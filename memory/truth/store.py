@@ -28,7 +28,11 @@ from shared.memory_messages import (
 from shared.paging import Page, number_of, page_of
 from shared.sql_values import now_stored, stored_time
 
-SESSION_COLUMNS = "id, tenant, session_id, user_id, agent_id, policy, last_seq, tail_tokens"
+# One value, since Python's sqlite3 lets the interpreter go once for each that it reads, and every append reads a session.
+SESSION_JSON = (
+    "json_object('id', id, 'tenant', tenant, 'session_id', session_id, 'user_id', user_id, 'agent_id', agent_id, "
+    "'policy', json(policy), 'last_seq', last_seq, 'tail_tokens', tail_tokens)"
+)
 # Sorts behind every stored time.
 FOREVER = "~"
 TURN_COLUMNS = "turn_id, seq, role, content, name, created_at, metadata, tokens"
@@ -201,7 +205,7 @@ def _open_session(
 
 def _find_session(connection: sqlite3.Connection, tenant: str, session_id: str, user_id: str | None) -> SessionRow:
     found = connection.execute(
-        f"SELECT {SESSION_COLUMNS} FROM sessions WHERE tenant = ? AND session_id = ? AND (? IS NULL OR user_id = ?)",
+        f"SELECT {SESSION_JSON} FROM sessions WHERE tenant = ? AND session_id = ? AND (? IS NULL OR user_id = ?)",
         (tenant, session_id, user_id, user_id),
     ).fetchone()
     if found is None:
@@ -210,17 +214,8 @@ def _find_session(connection: sqlite3.Connection, tenant: str, session_id: str, 
 
 
 def session_row(row: Sequence[Any]) -> SessionRow:
-    """Of `SESSION_COLUMNS`."""
-    return SessionRow(
-        id=row[0],
-        tenant=row[1],
-        session_id=row[2],
-        user_id=row[3],
-        agent_id=row[4],
-        policy=msgspec.json.decode(row[5], type=Policy),
-        last_seq=row[6],
-        tail_tokens=row[7],
-    )
+    """Of `SESSION_JSON`."""
+    return msgspec.json.decode(row[0], type=SessionRow)
 
 
 def _describe(connection: sqlite3.Connection, session: int) -> Session:

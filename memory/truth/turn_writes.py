@@ -15,6 +15,7 @@ import msgspec
 from memory.truth.records import SessionRow
 from shared.errors import Conflict, FieldError
 from shared.memory_messages import AppendedTurn, Role, TurnIn
+from shared.sql_values import inserted_key
 from shared.tokens import estimate_tokens
 
 INSERT_TURN: Final = (
@@ -50,8 +51,8 @@ def append_turns(
         turn_id = turn.id or uuid.uuid4().hex
         digest = content_hash(turn.role, turn.name, turn.content)
         counted = estimate_tokens(turn.content)
-        key = connection.execute(
-            f"{INSERT_TURN} ON CONFLICT (session, turn_id) DO NOTHING RETURNING id",
+        inserted = connection.execute(
+            f"{INSERT_TURN} ON CONFLICT (session, turn_id) DO NOTHING",
             (
                 row.id,
                 last_seq + 1,
@@ -65,13 +66,13 @@ def append_turns(
                 digest,
                 counted,
             ),
-        ).fetchone()
-        if key is None:
+        )
+        if not inserted.rowcount:
             answers.append(_duplicate(connection, row, turn_id, digest, f"$.turns[{index}].id"))
             continue
         last_seq += 1
         tokens += counted
-        keys.append(key[0])
+        keys.append(inserted_key(inserted))
         answers.append(AppendedTurn(id=turn_id, seq=last_seq, status="stored"))
     connection.executemany(_TO_OPS, [(key, row.tenant, row.user_id, row.agent_id, row.id) for key in keys])
     connection.executemany(_TO_PENDING, [(key,) for key in keys])
